@@ -54,8 +54,8 @@ struct alignas(64) Worker {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr int kPausesBeforeYield = 1500;                    // about 20 us
-constexpr int kPausesBeforeHelp = 100;                      // about 1 us: longer than a spinning worker needs to begin
+constexpr int kPausesBeforeYield = 1500;                    // 20-40 us
+constexpr int kPausesBeforeHelp = 40;                       // about 1 us: longer than a spinning worker needs to begin
 constexpr auto kSpinLeased = std::chrono::milliseconds(2);  // a run that needs no worker for so long can afford to wake it
 constexpr auto kSpinIdle = std::chrono::microseconds(50);
 
