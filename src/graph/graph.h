@@ -27,6 +27,7 @@ struct ValueInfo {
   std::string name;
   Type type;
   std::shared_ptr<const Tensor> constant;   // initializers and folded values
+  std::shared_ptr<const Dims> data;         // elements of a small integer value, when inference knows them at least symbolically
   bool overridable = false;                 // an initializer that is also a graph input
   NodeId producer = kNone;
   int producer_index = 0;
@@ -82,5 +83,7 @@ Status verify(const Graph& graph);
 
 // Infers types and symbolic shapes of every value (stage 3); declared types of inputs are taken as given, declared output types are merged.
 Status infer(Graph& graph);
+// The same for one node, whose inputs' types are known. Errors name the node.
+Status infer_node(Graph& graph, NodeId node);
 
 }  // namespace ocior::graph

@@ -14,6 +14,8 @@
 
 namespace ocior::graph {
 
+using ocior::to_string;
+
 // Kind, element type and (for tensors) symbolic shape; nullopt: the rank is unknown.
 struct Type {
   Value::Kind kind = Value::Kind::kTensor;
