@@ -87,9 +87,10 @@ NodeId Graph::add_node(std::string node_name, std::shared_ptr<const Op> op, std:
   return id;
 }
 
-void Graph::add_output(ValueId id) {
+void Graph::add_output(ValueId id, std::string output_name) {
   mutable_value(id).uses.push_back({kNone, static_cast<int>(outputs_.size())});
   outputs_.push_back(id);
+  output_names_.push_back(std::move(output_name));
 }
 
 Result<std::vector<NodeId>> Graph::order() const {
@@ -155,7 +156,7 @@ std::string print(const Graph& graph) {
     out += node.name.empty() ? "\n" : "  " + node.name + "\n";
   }
   out += "  return ";
-  for (size_t i = 0; i < graph.outputs().size(); ++i) out += (i ? ", " : "") + name(graph.outputs()[i]);
+  for (size_t i = 0; i < graph.outputs().size(); ++i) out += (i ? ", " : "") + graph.output_names()[i] + "=" + name(graph.outputs()[i]);
   return out + "\n}\n";
 }
 

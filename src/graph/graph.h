@@ -50,7 +50,10 @@ class Graph {
   // Reading.
   std::span<const ValueId> inputs() const { return inputs_; }        // in the model's order, overridable initializers included
   std::span<const ValueId> outputs() const { return outputs_; }
-  std::span<const ValueId> captures() const { return captures_; }    // values of the outer graph that a subgraph reads: extra inputs
+  std::span<const std::string> output_names() const { return output_names_; }   // of the file, whatever value a pass put there
+  // Values of the outer graph that this subgraph reads. The node that owns subgraphs has them as extra inputs behind its own,
+  // subgraph by subgraph in the order of Op::subgraphs().
+  std::span<const ValueId> captures() const { return captures_; }
   const ValueInfo& value(ValueId id) const { return values_[static_cast<size_t>(id)]; }
   const Node& node(NodeId id) const { return nodes_[static_cast<size_t>(id)]; }
   size_t value_count() const { return values_.size(); }
@@ -65,7 +68,7 @@ class Graph {
   NodeId add_node(std::string node_name, std::shared_ptr<const Op> op, std::vector<ValueId> inputs, std::vector<ValueId> outputs);
   void add_input(ValueId id) { inputs_.push_back(id); }
   void add_capture(ValueId id) { captures_.push_back(id); }
-  void add_output(ValueId id);
+  void add_output(ValueId id, std::string output_name);
   ValueInfo& mutable_value(ValueId id) { return values_[static_cast<size_t>(id)]; }
 
  private:
@@ -73,6 +76,7 @@ class Graph {
   std::vector<ValueInfo> values_;
   std::vector<Node> nodes_;
   std::vector<ValueId> inputs_, outputs_, captures_;
+  std::vector<std::string> output_names_;
 };
 
 // Readable text: inputs, nodes in order with types and attributes, outputs.

@@ -30,18 +30,12 @@ void Patch::replace(ValueId from, ValueId to) {
   ValueInfo& fresh = graph_.mutable_value(to);
   // A value never loses what is known of its type: the new one inherits the old one's shape when its own is unknown.
   if (!fresh.type.shape && old.type.shape) fresh.type.shape = old.type.shape;
-  bool is_output = false;
   for (const Use& use : old.uses) {
-    if (use.node == kNone) {
-      graph_.outputs_[static_cast<size_t>(use.index)] = to;
-      is_output = true;
-    } else {
-      graph_.nodes_[static_cast<size_t>(use.node)].inputs[static_cast<size_t>(use.index)] = to;
-    }
+    if (use.node == kNone) graph_.outputs_[static_cast<size_t>(use.index)] = to;
+    else graph_.nodes_[static_cast<size_t>(use.node)].inputs[static_cast<size_t>(use.index)] = to;
     fresh.uses.push_back(use);
   }
   old.uses.clear();
-  if (is_output) std::swap(old.name, fresh.name);
 }
 
 void Patch::set_input(NodeId node, int index, ValueId value) {

@@ -1,0 +1,266 @@
+#include "onnx/import_graph.h"
+
+#include <cstring>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "ops/operator.h"
+
+namespace ocior::onnx {
+namespace {
+
+using graph::kNone;
+using graph::ValueId;
+
+// Owns everything that tensors borrowed from a file need.
+std::shared_ptr<const void> storage_of(const Tensor& tensor, const Model& model) {
+  if (tensor.owned) return tensor.owned;
+  return std::make_shared<const std::vector<std::shared_ptr<const void>>>(model.storage);
+}
+
+class Importer {
+ public:
+  Importer(const Model& model, const ImportOptions& options) : model_(model), options_(options) {}
+
+  Result<graph::Graph> run() {
+    for (const auto& [domain, version] : model_.opset_imports) opsets_[domain] = version;
+    if (!opsets_.count("")) {
+      if (model_.ir_version >= 3 && uses_default_domain(model_.graph, 0))
+        return error(Code::kInvalidGraph, "the model imports no version of the operator set ai.onnx; export it again with an opset");
+      opsets_[""] = 1;
+    }
+    graph::Graph g;
+    OCIOR_RETURN_IF_ERROR(import_into(model_.graph, g, nullptr, 0));
+    return g;
+  }
+
+ private:
+  // Names of one graph; `outer` chains to the graph that holds the node with this subgraph.
+  struct Scope {
+    graph::Graph* graph = nullptr;
+    Scope* outer = nullptr;
+    std::unordered_map<std::string, ValueId> names;
+    std::vector<std::string> captured;          // in the order of graph->captures()
+  };
+
+  bool uses_default_domain(const Graph& g, int depth) const {
+    for (const Node& n : g.nodes) {
+      if (n.domain.empty()) return true;
+      if (depth < options_.max_depth)
+        for (const Attribute& a : n.attributes)
+          for (const auto& sub : a.graphs)
+            if (uses_default_domain(*sub, depth + 1)) return true;
+    }
+    return false;
+  }
+
+  Result<graph::Type> import_type(const Type& t, int depth = 0) const {
+    if (depth > options_.max_depth) return error(Code::kInvalidGraph, "a type is nested more than {} deep", options_.max_depth);
+    graph::Type out;
+    out.dtype = t.dtype;
+    switch (t.kind) {
+      case Type::Kind::kNone: out.kind = Value::Kind::kTensor; return out;
+      case Type::Kind::kTensor: out.kind = Value::Kind::kTensor; break;
+      case Type::Kind::kSparseTensor: return error(Code::kNotImplemented, "sparse tensors as values are not supported; use a dense tensor");
+      case Type::Kind::kSequence: out.kind = Value::Kind::kSequence; break;
+      case Type::Kind::kOptional: out.kind = Value::Kind::kOptional; break;
+      case Type::Kind::kMap: out.kind = Value::Kind::kMap; break;
+    }
+    if (t.element) {
+      OCIOR_ASSIGN(graph::Type element, import_type(*t.element, depth + 1));
+      out.element = std::make_shared<const graph::Type>(std::move(element));
+    }
+    if (t.has_shape) {
+      Dims dims;
+      for (size_t i = 0; i < t.shape.size(); ++i) {
+        const Dimension& d = t.shape[i];
+        if (d.value >= 0) dims.push_back(Dim(d.value));
+        else if (const auto fixed = options_.free_dimensions.find(d.param); !d.param.empty() && fixed != options_.free_dimensions.end())
+          dims.push_back(Dim(fixed->second));
+        else dims.push_back(Dim::symbol(d.param.empty() ? fmt::format("?{}", next_unknown_++) : d.param));
+      }
+      out.shape = std::move(dims);
+    }
+    return out;
+  }
+
+  Status import_into(const Graph& from, graph::Graph& to, Scope* outer, int depth) {
+    if (depth > options_.max_depth) return error(Code::kInvalidGraph, "subgraphs are nested more than {} deep", options_.max_depth);
+    to.name = from.name;
+    Scope scope{&to, outer, {}, {}};
+    OCIOR_RETURN_IF_ERROR(import_initializers(from, scope));
+    OCIOR_RETURN_IF_ERROR(import_inputs(from, scope, depth));
+    OCIOR_RETURN_IF_ERROR(declare_outputs(from, scope));
+    OCIOR_RETURN_IF_ERROR(import_value_info(from, scope));
+    for (const Node& node : from.nodes) OCIOR_RETURN_IF_ERROR(import_node(node, scope, depth));
+    for (const onnx::ValueInfo& out : from.outputs) {
+      const ValueId id = lookup(scope, out.name);
+      if (id == kNone) return error(Code::kInvalidGraph, "graph output '{}' is produced by no node, input or initializer", out.name);
+      to.add_output(id, out.name);
+    }
+    if (outer) captures_of_last_ = std::move(scope.captured);
+    return {};
+  }
+
+  Status import_initializers(const Graph& from, Scope& scope) {
+    if (!from.sparse_initializers.empty())
+      return error(Code::kNotImplemented, "initializer '{}' is sparse; store it as a dense tensor", from.sparse_initializers[0].values.name);
+    for (const Tensor& t : from.initializers) {
+      OCIOR_ASSIGN(ocior::Tensor tensor, import_tensor(t, model_));
+      const ValueId id = scope.graph->add_constant(t.name, std::make_shared<const ocior::Tensor>(std::move(tensor)));
+      if (!scope.names.emplace(t.name, id).second) return error(Code::kInvalidGraph, "two initializers are named '{}'", t.name);
+    }
+    return {};
+  }
+
+  Status import_inputs(const Graph& from, Scope& scope, int depth) {
+    for (const onnx::ValueInfo& in : from.inputs) {
+      if (const auto it = scope.names.find(in.name); it != scope.names.end()) {
+        if (!scope.graph->constant(it->second)) return error(Code::kInvalidGraph, "two graph inputs are named '{}'", in.name);
+        if (model_.ir_version >= 4 && depth == 0) {   // before IR 4 every initializer had to be listed as an input
+          scope.graph->mutable_value(it->second).overridable = true;
+          scope.graph->add_input(it->second);
+        }
+        continue;
+      }
+      auto type = import_type(in.type);
+      if (!type.ok()) return with_context(type.status(), fmt::format("graph input '{}'", in.name));
+      const ValueId id = scope.graph->add_value(in.name, *type);
+      scope.names.emplace(in.name, id);
+      scope.graph->add_input(id);
+    }
+    return {};
+  }
+
+  // Values of all node outputs first: files need not be sorted, and cycles are reported by order().
+  Status declare_outputs(const Graph& from, Scope& scope) {
+    for (const Node& node : from.nodes)
+      for (const std::string& name : node.outputs) {
+        if (name.empty()) continue;
+        if (!scope.names.emplace(name, static_cast<ValueId>(scope.graph->value_count())).second)
+          return error(Code::kInvalidGraph, "node '{}' ({}) gives '{}', but another node, input or initializer has that name", node.name, node.op_type, name);
+        scope.graph->add_value(name, {});
+      }
+    return {};
+  }
+
+  Status import_value_info(const Graph& from, Scope& scope) {
+    for (const auto* list : {&from.value_info, &from.outputs})
+      for (const onnx::ValueInfo& info : *list) {
+        const auto it = scope.names.find(info.name);
+        if (it == scope.names.end() || scope.graph->value(it->second).constant) continue;
+        bool is_input = false;
+        for (const ValueId in : scope.graph->inputs()) is_input |= in == it->second;
+        if (is_input || info.type.kind == Type::Kind::kNone) continue;
+        auto type = import_type(info.type);
+        if (!type.ok()) return with_context(type.status(), fmt::format("value '{}'", info.name));
+        scope.graph->mutable_value(it->second).type = std::move(type).value();
+      }
+    return {};
+  }
+
+  // The value of `name` here, captured from an outer graph if need be; kNone when no graph has it.
+  ValueId lookup(Scope& scope, const std::string& name) {
+    if (const auto it = scope.names.find(name); it != scope.names.end()) return it->second;
+    if (!scope.outer) return kNone;
+    const ValueId outside = lookup(*scope.outer, name);
+    if (outside == kNone) return kNone;
+    const graph::ValueInfo& source = scope.outer->graph->value(outside);
+    const ValueId id = scope.graph->add_value(name, source.type);
+    scope.graph->add_capture(id);
+    scope.captured.push_back(name);
+    scope.names.emplace(name, id);
+    return id;
+  }
+
+  Status import_node(const Node& node, Scope& scope, int depth) {
+    const std::string where = fmt::format("node '{}' ({}{}{})", node.name, node.domain, node.domain.empty() ? "" : ":", node.op_type);
+    const auto opset = opsets_.find(node.domain);
+    if (opset == opsets_.end())
+      return error(Code::kInvalidGraph, "{}: the model does not import the operator set '{}'", where, node.domain);
+    std::vector<ValueId> inputs;
+    for (const std::string& name : node.inputs) {
+      inputs.push_back(name.empty() ? kNone : lookup(scope, name));
+      if (!name.empty() && inputs.back() == kNone)
+        return error(Code::kInvalidGraph, "{}: its input '{}' is produced by no node, input or initializer", where, name);
+    }
+    while (!inputs.empty() && inputs.back() == kNone) inputs.pop_back();   // trailing omitted inputs say nothing
+    const auto declared_inputs = static_cast<int>(inputs.size());
+    graph::Attributes attributes;
+    for (const Attribute& a : node.attributes) {
+      auto value = import_attribute(a, scope, depth, inputs);
+      if (!value.ok()) return with_context(value.status(), fmt::format("{}: attribute '{}'", where, a.name));
+      if (!attributes.emplace(a.name, std::move(value).value()).second)
+        return error(Code::kInvalidGraph, "{}: attribute '{}' is given twice", where, a.name);
+    }
+    std::vector<ValueId> outputs;
+    for (const std::string& name : node.outputs) outputs.push_back(name.empty() ? kNone : scope.names.at(name));
+    while (outputs.size() > 1 && outputs.back() == kNone) outputs.pop_back();
+    const int version = static_cast<int>(std::min<int64_t>(std::max<int64_t>(opset->second, 0), node.domain.empty() ? ops::kNewestOpset : 1 << 20));
+    auto op = ops::make_operator(node.domain, node.op_type, version, attributes, declared_inputs, static_cast<int>(outputs.size()));
+    if (!op.ok()) return with_context(op.status(), fmt::format("node '{}'", node.name));
+    scope.graph->add_node(node.name.empty() ? fmt::format("{}#{}", node.op_type, scope.graph->node_count()) : node.name, std::move(op).value(),
+                          std::move(inputs), std::move(outputs));
+    return {};
+  }
+
+  Result<graph::AttributeValue> import_attribute(const Attribute& a, Scope& scope, int depth, std::vector<ValueId>& inputs) {
+    switch (a.kind) {
+      case Attribute::Kind::kFloat: return graph::AttributeValue(a.f);
+      case Attribute::Kind::kInt: return graph::AttributeValue(a.i);
+      case Attribute::Kind::kString: return graph::AttributeValue(a.s);
+      case Attribute::Kind::kFloats: return graph::AttributeValue(a.floats);
+      case Attribute::Kind::kInts: return graph::AttributeValue(a.ints);
+      case Attribute::Kind::kStrings: return graph::AttributeValue(a.strings);
+      case Attribute::Kind::kTensor: {
+        if (a.tensors.size() != 1) return error(Code::kInvalidGraph, "expected one tensor");
+        OCIOR_ASSIGN(ocior::Tensor t, import_tensor(a.tensors[0], model_));
+        return graph::AttributeValue(std::move(t));
+      }
+      case Attribute::Kind::kGraph: {
+        if (a.graphs.size() != 1 || !a.graphs[0]) return error(Code::kInvalidGraph, "expected one graph");
+        auto sub = std::make_shared<graph::Graph>();
+        OCIOR_RETURN_IF_ERROR(import_into(*a.graphs[0], *sub, &scope, depth + 1));
+        for (const std::string& name : captures_of_last_) inputs.push_back(lookup(scope, name));
+        return graph::AttributeValue(std::move(sub));
+      }
+      case Attribute::Kind::kTypeProto: {
+        if (a.types.size() != 1) return error(Code::kInvalidGraph, "expected one type");
+        OCIOR_ASSIGN(graph::Type t, import_type(a.types[0]));
+        return graph::AttributeValue(std::move(t));
+      }
+      default: return error(Code::kNotImplemented, "attributes of kind {} are not supported", static_cast<int>(a.kind));
+    }
+  }
+
+  const Model& model_;
+  const ImportOptions& options_;
+  std::map<std::string, int64_t> opsets_;
+  std::vector<std::string> captures_of_last_;   // of the subgraph imported last
+  mutable int next_unknown_ = 0;
+};
+
+}  // namespace
+
+Result<ocior::Tensor> import_tensor(const Tensor& tensor, const Model& model, size_t copy_below) {
+  if (tensor.dtype == DType::kString) {
+    OCIOR_ASSIGN(ocior::Tensor t, ocior::Tensor::allocate(DType::kString, tensor.dims));
+    for (size_t i = 0; i < tensor.strings.size(); ++i) t.as<std::string>()[i] = tensor.strings[i];
+    return t;
+  }
+  if (tensor.raw.size() >= copy_below) {
+    if (tensor.owned) return ocior::Tensor::borrow(tensor.dtype, tensor.dims, tensor.raw.data(), tensor.raw.size(), tensor.owned);
+    return ocior::Tensor::borrow(tensor.dtype, tensor.dims, tensor.raw.data(), tensor.raw.size(), storage_of(tensor, model));
+  }
+  OCIOR_ASSIGN(ocior::Tensor t, ocior::Tensor::allocate(tensor.dtype, tensor.dims));
+  if (!tensor.raw.empty()) std::memcpy(t.data(), tensor.raw.data(), tensor.raw.size());
+  return t;
+}
+
+Result<graph::Graph> import_graph(const Model& model, const ImportOptions& options) {
+  auto g = Importer(model, options).run();
+  if (!g.ok() && !model.path.empty()) return with_context(g.status(), model.path);
+  return g;
+}
+
+}  // namespace ocior::onnx

@@ -1,0 +1,24 @@
+// Stage 2: wire format -> Graph. Attributes become operator structs; opset differences end here. Nothing is optimised.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "graph/graph.h"
+#include "onnx/model.h"
+
+namespace ocior::onnx {
+
+struct ImportOptions {
+  std::map<std::string, int64_t> free_dimensions;   // symbol -> value
+  int max_depth = 64;                               // nesting of subgraphs
+};
+
+// The graph borrows the bytes of large initializers from the model's storage, which it keeps alive; small ones are copied.
+// Errors name the node, its operator and the value. The model's own structs are not needed afterwards.
+Result<graph::Graph> import_graph(const Model& model, const ImportOptions& options = {});
+
+// The tensor of the file as an engine tensor; borrows raw bytes above `copy_below` bytes and keeps `storage` alive for them.
+Result<ocior::Tensor> import_tensor(const Tensor& tensor, const Model& model, size_t copy_below = 4096);
+
+}  // namespace ocior::onnx
