@@ -3,15 +3,6 @@
 
 namespace ocior::OCIOR_ISA {
 
-// GEMM
-int64_t gemm_panel(Precision) { return 16; }
-size_t gemm_b_bytes(int64_t, int64_t, Precision) { return 0; }
-void gemm_pack_b(const float*, int64_t, bool, int64_t, int64_t, int64_t, int64_t, Precision, void*) {}
-size_t gemm_a_bytes(int64_t, int64_t, int64_t, Precision) { return 0; }
-GemmGrid gemm_grid(int64_t, int64_t, int64_t, Precision) { return GemmGrid{0, 0, 0, 0}; }
-void gemm_pack_a(const GemmArgs&, int64_t, int64_t) {}
-void gemm_chunk(const GemmArgs&, const GemmGrid&, int64_t, int64_t) {}
-
 // attention.cpp
 #if !__has_include("kernels/attention.cpp")
 int64_t attention_tasks(const AttentionArgs&) { return 0; }
