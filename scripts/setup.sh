@@ -11,7 +11,8 @@ install_packages() {
   local wanted missing sudo=""
   wanted=$(sed 's/#.*//' "$@")
   # shellcheck disable=SC2086  # a list of names
-  missing=$(for p in $wanted; do dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -q '^installed' || echo "$p"; done | xargs)
+  missing=$(for p in $wanted; do dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -q '^installed' || echo "$p"; done)
+  missing=${missing//$'\n'/ }
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" != 0 ]; then
     sudo="sudo"
