@@ -24,6 +24,18 @@ OCIOR_INLINE F32 broadcast(const float* p) {
 #endif
 }
 
+// sum += x * y. In assembly where the registers are full: g++ picks forms that overwrite x or y and then spills sums (measured: a third
+// of the speed).
+OCIOR_INLINE void multiply_add(F32& sum, F32 x, F32 y) {
+#if OCIOR_VEC_512
+  __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum.v) : "v"(x.v), "v"(y.v));
+#elif OCIOR_VEC_256
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum.v) : "x"(x.v), "x"(y.v));
+#else
+  sum = fma(x, y, sum);
+#endif
+}
+
 // One call of a register tile.
 struct Tile {
   const float* a;
@@ -49,13 +61,13 @@ constexpr int kUnroll = 4;
 template <int kRows, int kPanels>
 struct Sums {
   static constexpr int kVecs = kTileVecs * kPanels;
-  F32::V v[kRows][kVecs];
+  F32 v[kRows][kVecs];
 
   OCIOR_INLINE void start(const Tile& t) {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) v[i][j] = t.in == nullptr ? zero().v : load(t.in + i * kPanel + j * kLanes).v;
+      for (int j = 0; j < kVecs; ++j) v[i][j] = t.in == nullptr ? zero() : load(t.in + i * kPanel + j * kLanes);
   }
 
   // Adds a[i * lda] * b[...] for one k.
@@ -67,7 +79,7 @@ struct Sums {
     for (int i = 0; i < kRows; ++i) {
       const F32 x = broadcast(a[i / 3] + (i % 3) * lda + k);
 #pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) v[i][j] = fma(x, row[j], {v[i][j]}).v;
+      for (int j = 0; j < kVecs; ++j) multiply_add(v[i][j], x, row[j]);
     }
   }
 
@@ -76,7 +88,7 @@ struct Sums {
     for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 16
       for (int j = 0; j < kVecs; ++j) {
-        F32 y = {v[i][j]};
+        F32 y = v[i][j];
         if (t.bias != nullptr) y = fma(y, splat(t.alpha), load(t.bias + j * kLanes));
         if (t.relu) y = max(zero(), y);
         if (t.residual != nullptr) y = y + load(t.residual + i * t.ld_residual + j * kLanes);
