@@ -192,6 +192,7 @@ class AnyOperator : public graph::Op {
   virtual bool has_run() const = 0;
   virtual Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const = 0;   // null: nothing to prepare
   virtual size_t scratch(const BindContext& c) const = 0;                           // bytes, 64-byte aligned, for one run
+  virtual double work(const BindContext& c) const = 0;                              // floating-point operations of one run, about
   virtual Status run(CpuContext& c) const = 0;
   std::string_view name() const final { return info().name; }
   std::string_view domain() const final { return info().domain; }
@@ -212,6 +213,8 @@ template <class T>
 concept HasPrepare = requires(const T op, PrepareContext& c) { { op.prepare(c) } -> std::same_as<Result<std::unique_ptr<Prepared>>>; };
 template <class T>
 concept HasScratch = requires(const T op, const BindContext& c) { { op.scratch(c) } -> std::same_as<size_t>; };
+template <class T>
+concept HasWork = requires(const T op, const BindContext& c) { { op.work(c) } -> std::same_as<double>; };
 template <class T>
 concept HasSubgraphs = requires(const T op) { { op.subgraphs() } -> std::convertible_to<std::span<const std::shared_ptr<graph::Graph>>>; };
 
@@ -251,6 +254,10 @@ class OperatorOf final : public AnyOperator {
   size_t scratch(const BindContext& c) const override {
     if constexpr (HasScratch<T>) return op_.scratch(c);
     return 0;
+  }
+  double work(const BindContext& c) const override {
+    if constexpr (HasWork<T>) return op_.work(c);
+    return 4.0 * static_cast<double>(c.out(0).count());
   }
   Status run(CpuContext& c) const override {
     if constexpr (HasRun<T>) return op_.run(c);
