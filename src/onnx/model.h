@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "ocior/dtype.h"
 #include "ocior/status.h"
 
@@ -22,6 +23,7 @@ namespace ocior::onnx {
 
 // One tensor of the file. Exactly one of raw, strings and external holds the payload (none when it has no elements).
 // Typed fields (float_data, int32_data, …) are normalised by the reader to `raw`: little-endian, dense, sub-byte types packed as ONNX says.
+// `raw` starts wherever the file has it: it need not be aligned to its element; read it with memcpy or copy it first.
 struct Tensor {
   std::string name;
   std::string doc;
@@ -122,16 +124,24 @@ struct Model {
   Graph graph;
   std::vector<Function> functions;
   std::vector<std::shared_ptr<const void>> storage;             // keeps the bytes behind the spans alive
+  std::vector<std::shared_ptr<const MappedFile>> files;         // the mapped files among them: the model first, then external data
   std::string path;                                             // "" when read from memory; for messages and external data
 };
 
 // Limits on what an untrusted file may ask for.
 struct ReadLimits {
   int max_depth = 64;                        // nesting of graphs and types
+  int max_rank = 64;                         // dimensions of one tensor or type
+  int64_t max_items = int64_t{1} << 24;      // nodes, attributes, tensors, values, names, dimensions, … of the whole model
   int64_t max_tensor_bytes = int64_t{1} << 40;
 };
 
-// Reads and checks a model file; external data is opened below the model's folder only. Errors name the file and the field.
+// Reads and checks a model file; external data is opened below the model's folder only. Errors name the file and the field:
+// kNoSuchFile (the model or its external data), kInvalidArgument (a folder, pipe or device), kInvalidProtobuf (not an ONNX model,
+// truncated), kInvalidGraph (payloads that do not fit their shapes, forbidden external data, contradictions, limits exceeded), kFail.
+// The file is mapped, and payload pages are not touched: time and memory follow the graph, not the weights. A mapped file that
+// another process cuts short kills the reader with SIGBUS, so whoever keeps tensors beyond the load copies them out of the spans.
+// Not kept, because nothing runs on it: training info, quantisation annotations, device configurations, denotations, opaque types.
 Result<Model> read_file(const std::string& path, const ReadLimits& limits = {});
 // The same from memory. `bytes` must outlive the Model unless `keep` owns them. `folder` is where external data may lie ("" refuses it).
 Result<Model> read_bytes(std::span<const std::byte> bytes, std::shared_ptr<const void> keep, const std::string& folder = "",
