@@ -182,7 +182,45 @@ def places(root):
                     yield f"{path.relative_to(root)}:{number}: '{found[0]}' {reason}"
 
 
-RULES = {f.__name__: f for f in (layers, manifest, length, silence, places)}
+def quote(text):
+    """What a fenced block says that a file holds: a diff's added and kept lines, or the block itself."""
+    if any(line.startswith(("@@", "+")) for line in text):
+        text = [line[1:] for line in text if not line.startswith(("@@", "-", "+++"))]
+    return "\n".join(line.rstrip() for line in text)
+
+
+def docs(root):
+    """Pages name files that exist, and blocks fenced as ```LANGUAGE file=PATH are what that file says."""
+    pages = sorted(root.glob("*.md")) + sorted((root / "docs").rglob("*.md"))
+    if not pages:
+        yield "docs: no pages; nothing was checked"
+    for page in pages:
+        path, fence = page.relative_to(root), None
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            if line.startswith("```"):
+                if fence:
+                    target, start, text = fence
+                    if target and not (root / target).is_file():
+                        yield f"{path}:{start}: quotes {target}, which does not exist"
+                    elif target and quote(text) not in "\n".join(l.rstrip() for l in lines(root, target)):
+                        yield f"{path}:{start}: the block is not what {target} says"
+                    fence = None
+                else:
+                    named = re.search(r"\bfile=(\S+)", line)
+                    fence = (named and named[1], number, [])
+                continue
+            if fence:
+                fence[2].append(line)
+                continue
+            named = re.findall(r"\]\((?![a-z]+:|#)([^)#]+)", line)
+            inside = [(page.parent / n, n) for n in named]
+            inside += [(root / n, n) for n in re.findall(r"`((?:src|include|tools|bindings|tests|docs|scripts|cmake|bench)/[\w./-]*\w)`", line)]
+            for target, name in inside:
+                if not target.exists():
+                    yield f"{path}:{number}: names {name}, which does not exist"
+
+
+RULES = {f.__name__: f for f in (layers, manifest, length, silence, places, docs)}
 
 
 def main():

@@ -27,6 +27,8 @@ CLEAN = {
     "src/run/session.cpp": '// Run.\n#include "ocior/session.h"\n#include "ops/all.inc"\n',
     "src/text/x.cpp": '// Text.\n#include "ocior/session.h"\n#include "base/a.h"\n',
     "src/checkpoint/x.cpp": '// Checkpoint.\n#include "onnx/model.h"\n',
+    "README.md": "# X\n[b](docs/b.md) and `src/ops/all.inc` and [c](https://c.example)\n",
+    "docs/b.md": "# B\n```diff file=src/ops/all.inc\n@@ -1 +1 @@\n // Manifest.\n+OP(Abs)\n```\n```cpp file=src/ops/all.inc\nOP(Abs)\nOP(Add)\n```\n",
     "tools/cli/main.cpp": '// Tool.\n#include "ocior/session.h"\nint main() { exit(1); }\n',
 }
 
@@ -110,10 +112,17 @@ class Rules(Tree):
                 self.put("docs/x.md", f"# X\n{text}\n")
                 self.finds("places", "docs/x.md:2: ")
 
+    def test_pages(self):
+        self.put("README.md", "# X\n[b](docs/gone.md) `src/gone.cpp`\n```sh\n`src/not_looked_at`\n```\n")
+        self.finds("docs", "README.md:2: names docs/gone.md", "README.md:2: names src/gone.cpp")
+        self.put("README.md", "# X\n")
+        self.put("docs/b.md", "# B\n```diff file=src/ops/all.inc\n+OP(Neg)\n```\n```cpp file=src/gone.cpp\nint x;\n```\n")
+        self.finds("docs", "docs/b.md:2: the block is not", "docs/b.md:5: quotes src/gone.cpp")
+
     def test_missing_subjects_fail(self):
         for path in CLEAN:
-            if path.startswith(("src", "include", "tools")):
-                (self.root / path).unlink()
+            (self.root / path).unlink()
+        self.finds("docs", "docs: no pages")
         self.finds("layers", "src: no source files")
         self.finds("silence", "src: no source files")
         with self.assertRaises(OSError):
