@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "base/error.h"
 #include "ops/evaluate.h"
@@ -16,6 +17,7 @@ using plan::ShapePlan;
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr double kParallelWork = 1e6;   // floating-point operations; less is done before a sleeping worker wakes
 
 Status stopped(const StopWord& stop) {
   switch (stop.reason()) {
@@ -111,6 +113,10 @@ class RunContext::StepContext final : public ops::CpuContext {
     view.shape = kept;
     if (const int output = run_.program_.output_of(slot); output >= 0 && program_outputs_[static_cast<size_t>(output)].wanted) {
       OCIOR_ASSIGN(view.data, run_.output_memory(output, view.dtype, kept, program_outputs_));
+    } else if (view.dtype == DType::kString) {
+      OCIOR_ASSIGN(Tensor strings, Tensor::allocate(view.dtype, kept));
+      view.data = strings.data();
+      run_.held_.push_back(std::move(strings));
     } else {
       view.data = run_.region_.take(byte_count(view.dtype, count));
       if (!view.data) return error(Code::kFail, "out of memory: {} bytes for an output of shape {}", byte_count(view.dtype, count), to_string(shape));
@@ -147,7 +153,7 @@ class RunContext::Subgraphs final : public ops::SubgraphRunner {
     ContextPool& pool = *run_.subcontexts_[static_cast<size_t>(run_.first_subcontext_[static_cast<size_t>(step_)] + subgraph)];
     auto context = pool.take();
     std::vector<OutputSlot> slots(step.subprograms[static_cast<size_t>(subgraph)]->outputs().size());
-    Status status = context->execute(all, slots, team_, stop_);
+    Status status = context->execute(all, slots, &team_, stop_);
     pool.give(std::move(context));
     OCIOR_RETURN_IF_ERROR(std::move(status));
     outputs.clear();
@@ -163,7 +169,9 @@ class RunContext::Subgraphs final : public ops::SubgraphRunner {
 };
 
 RunContext::RunContext(const plan::Program& program)
-    : program_(program), views_(program.slots().size()), dynamic_shapes_(program.slots().size()), first_subcontext_(program.steps().size(), 0) {
+    : program_(program), initial_views_(program.slots().size()), dynamic_shapes_(program.slots().size()), first_subcontext_(program.steps().size(), 0) {
+  for (size_t i = 0; i < program.slots().size(); ++i)
+    if (const Tensor& t = program.slots()[i].constant; t.defined()) initial_views_[i] = {t.dtype(), t.shape(), const_cast<void*>(t.data())};
   size_t widest_in = 0, widest_out = 0;
   for (size_t i = 0; i < program.steps().size(); ++i) {
     const plan::Step& step = program.steps()[i];
@@ -193,11 +201,7 @@ Status RunContext::grow_workspace(size_t bytes) {
 
 Status RunContext::take_inputs(std::span<const Tensor> inputs) {
   held_.clear();
-  for (size_t i = 0; i < program_.slots().size(); ++i) {
-    const plan::Slot& s = program_.slots()[i];
-    views_[i] = {};
-    if (s.constant.defined()) views_[i] = {s.constant.dtype(), s.constant.shape(), const_cast<void*>(s.constant.data())};
-  }
+  views_ = initial_views_;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].defined()) continue;
     Tensor t = inputs[i];
@@ -215,50 +219,56 @@ Status RunContext::take_inputs(std::span<const Tensor> inputs) {
   return {};
 }
 
-Status RunContext::execute(std::span<const Tensor> inputs, std::span<OutputSlot> outputs, Team& team, const StopWord* stop) {
+Status RunContext::execute(std::span<const Tensor> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop) {
   OCIOR_RETURN_IF_ERROR(take_inputs(inputs));
   region_.reset();
+  readable_.clear();
   key_.assign(1, 0);
-  for (const int slot : program_.inputs()) {
-    const TensorView& v = views_[static_cast<size_t>(slot)];
-    key_.push_back(static_cast<int64_t>(v.shape.size()));
-    key_.insert(key_.end(), v.shape.begin(), v.shape.end());
-  }
-  std::vector<int> readable;
+  for (const int slot : program_.inputs()) append_shape(views_[static_cast<size_t>(slot)]);
+  std::optional<Team> own;
   const int steps = static_cast<int>(program_.steps().size());
-  last_work_ = 0;
   int begin = 0;
   for (size_t segment = 0; begin < steps; ++segment) {
-    if (segment >= last_plans_.size()) {
-      last_plans_.resize(segment + 1);
-      last_keys_.resize(segment + 1);
-    }
-    if (!last_plans_[segment] || last_keys_[segment] != key_) {   // the plan of the last run is looked at without a lock
-      auto plan = program_.bind(begin, key_, {views_}, readable);
-      if (!plan.ok()) return plan.status();
-      last_plans_[segment] = std::move(plan).value();
-      last_keys_[segment] = key_;
-    }
-    const std::shared_ptr<const ShapePlan> plan = last_plans_[segment];
-    OCIOR_RETURN_IF_ERROR(run_segment(*plan, outputs, team, stop));
-    last_work_ += plan->work;
+    OCIOR_ASSIGN(const auto plan, plan_of(segment, begin));
+    if (!team && (!own || (own->size() == 1 && plan->work >= kParallelWork)))
+      own.emplace(plan->work >= kParallelWork ? program_.threads() : 1);
+    OCIOR_RETURN_IF_ERROR(run_segment(*plan, outputs, team ? *team : *own, stop));
     if (plan->end == begin && plan->needed.empty()) return error(Code::kFail, "internal: a segment of the run made no progress");
     begin = plan->end;
-    key_.push_back(begin);
-    if (!plan->active.empty() && plan->active.back().dynamic)
-      for (const int out : program_.steps()[static_cast<size_t>(plan->active.back().step)].outputs)
-        if (out != kNoSlot) {
-          const auto shape = views_[static_cast<size_t>(out)].shape;
-          key_.push_back(static_cast<int64_t>(shape.size()));
-          key_.insert(key_.end(), shape.begin(), shape.end());
-        }
-    for (const int slot : plan->needed) {
-      const TensorView& v = views_[static_cast<size_t>(slot)];
-      readable.push_back(slot);
-      for (int64_t i = 0; i < v.count(); ++i) key_.push_back(get_int(v.dtype, v.data, i));
-    }
+    extend_key(*plan);
   }
   return finish_outputs(outputs);
+}
+
+// The plan of the last run is looked at without a lock.
+Result<std::shared_ptr<const ShapePlan>> RunContext::plan_of(size_t segment, int begin) {
+  if (segment >= last_plans_.size()) {
+    last_plans_.resize(segment + 1);
+    last_keys_.resize(segment + 1);
+  }
+  if (!last_plans_[segment] || last_keys_[segment] != key_) {
+    OCIOR_ASSIGN(last_plans_[segment], program_.bind(begin, key_, {views_}, readable_));
+    last_keys_[segment] = key_;
+  }
+  return last_plans_[segment];
+}
+
+void RunContext::append_shape(const TensorView& view) {
+  key_.push_back(static_cast<int64_t>(view.shape.size()));
+  key_.insert(key_.end(), view.shape.begin(), view.shape.end());
+}
+
+// What the next segment's shapes depend on: the sizes that this one found out, and the values it asked for.
+void RunContext::extend_key(const ShapePlan& plan) {
+  key_.push_back(plan.end);
+  if (!plan.active.empty() && plan.active.back().dynamic)
+    for (const int out : program_.steps()[static_cast<size_t>(plan.active.back().step)].outputs)
+      if (out != kNoSlot) append_shape(views_[static_cast<size_t>(out)]);
+  for (const int slot : plan.needed) {
+    const TensorView& v = views_[static_cast<size_t>(slot)];
+    readable_.push_back(slot);
+    for (int64_t i = 0; i < v.count(); ++i) key_.push_back(get_int(v.dtype, v.data, i));
+  }
 }
 
 Result<void*> RunContext::output_memory(int index, DType dtype, std::span<const int64_t> shape, std::span<OutputSlot> outputs) {
@@ -284,7 +294,11 @@ Status RunContext::place_views(const ShapePlan& plan, std::span<OutputSlot> outp
     TensorView& view = views_[static_cast<size_t>(slot)];
     view = plan.views[k];
     const int64_t offset = plan.offsets[k];
-    if (offset >= 0) {
+    if (view.dtype == DType::kString && offset != ShapePlan::kView && offset != ShapePlan::kFolded && program_.output_of(slot) < 0) {
+      OCIOR_ASSIGN(Tensor strings, Tensor::allocate(view.dtype, Shape(view.shape.begin(), view.shape.end())));
+      view.data = strings.data();
+      held_.push_back(std::move(strings));
+    } else if (offset >= 0) {
       view.data = workspace_ + offset;
     } else if (offset == ShapePlan::kView) {
       view.data = views_[static_cast<size_t>(program_.slots()[static_cast<size_t>(slot)].alias_of)].data;

@@ -46,16 +46,18 @@ class RunContext {
   ~RunContext();
 
   // Runs the program. `inputs` follow program.inputs() (undefined: the default of an overridable one); `outputs` follow program.outputs().
-  Status execute(std::span<const Tensor> inputs, std::span<OutputSlot> outputs, Team& team, const StopWord* stop);
+  // `team` null: workers are leased here, as many as the work is worth.
+  Status execute(std::span<const Tensor> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop);
   size_t workspace_bytes() const { return workspace_bytes_ + region_.bytes(); }
-  // The floating-point operations of the last run's plan, about; decides how many workers the next one leases.
-  double last_work() const { return last_work_; }
 
  private:
   class StepContext;
   class Subgraphs;
 
   Status grow_workspace(size_t bytes);
+  Result<std::shared_ptr<const plan::ShapePlan>> plan_of(size_t segment, int begin);
+  void append_shape(const TensorView& view);
+  void extend_key(const plan::ShapePlan& plan);
   Status take_inputs(std::span<const Tensor> inputs);
   Status run_segment(const plan::ShapePlan& plan, std::span<OutputSlot> outputs, Team& team, const StopWord* stop);
   Status place_views(const plan::ShapePlan& plan, std::span<OutputSlot> outputs);
@@ -68,15 +70,16 @@ class RunContext {
   size_t workspace_bytes_ = 0;
   Region region_;
   std::vector<TensorView> views_;                   // per slot
+  std::vector<TensorView> initial_views_;           // per slot, constants only
   std::vector<Shape> dynamic_shapes_;               // per slot, for outputs sized by a step
-  std::vector<Tensor> held_;                        // inputs, kept alive while running
-  std::vector<int64_t> key_, last_key_;
+  std::vector<Tensor> held_;                        // inputs and string values, kept alive while running
+  std::vector<int64_t> key_;
+  std::vector<int> readable_;
   std::vector<std::shared_ptr<const plan::ShapePlan>> last_plans_;   // of the last run, segment by segment
   std::vector<std::vector<int64_t>> last_keys_;
   std::vector<TensorView> step_inputs_, step_outputs_;
   std::vector<std::unique_ptr<ContextPool>> subcontexts_;            // per step with subgraphs and subgraph
   std::vector<int> first_subcontext_;                                // per step
-  double last_work_ = 0;
 };
 
 // Contexts of one program, handed to running threads.

@@ -1,0 +1,7 @@
+#include "passes/pipeline.h"
+
+namespace ocior::passes {
+
+Result<PassReport> simplify(graph::Graph&, const SimplifyOptions&) { return PassReport(); }
+
+}  // namespace ocior::passes
