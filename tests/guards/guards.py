@@ -55,7 +55,7 @@ def code(line):
 
 
 def is_test(path):
-    return re.search(r"_(test|fuzz)\.cpp$", path.name) is not None
+    return re.search(r"_(test|fuzz)\.cpp$|^test(ing)?(_\w+)?\.h$", path.name) is not None
 
 
 def owner(path):
