@@ -90,7 +90,8 @@ Result<onnx::Model> build_model(const std::string& folder, const ConvertOptions&
   model.opset_imports = {{"", options.opset}};
   model.metadata = metadata_of(config, task);
   model.graph = std::move(built.graph);
-  model.storage = std::move(built.storage);
+  model.storage.assign(built.files.begin(), built.files.end());
+  model.files = std::move(built.files);
   return model;
 }
 
@@ -112,14 +113,14 @@ Result<std::vector<AtomicFile>> prepare_tokenizer(const std::string& folder, con
   return copies;
 }
 
-int64_t written_bytes(const std::string& out_path) {
+// The size of the model's files. The tensors are in a file of their own when the model's is too small to hold them.
+int64_t written_bytes(const onnx::Model& model, const std::string& out_path) {
   std::error_code failed;
-  int64_t bytes = 0;
-  for (const std::string& path : {out_path, out_path + ".data"}) {
-    const auto size = fs::file_size(path, failed);
-    if (!failed) bytes += static_cast<int64_t>(size);
-  }
-  return bytes;
+  uintmax_t payload = 0;
+  for (const onnx::Tensor& tensor : model.graph.initializers) payload += tensor.raw.size();
+  uintmax_t bytes = fs::file_size(out_path, failed);
+  if (!failed && bytes < payload) bytes += fs::file_size(out_path + ".data", failed);
+  return failed ? 0 : static_cast<int64_t>(bytes);
 }
 
 Result<ConvertSummary> convert_and_write(const std::string& folder, const std::string& out_path, const ConvertOptions& options) {
@@ -130,7 +131,7 @@ Result<ConvertSummary> convert_and_write(const std::string& folder, const std::s
   if (options.copy_tokenizer) { OCIOR_ASSIGN(tokenizer, prepare_tokenizer(folder, out_path, summary.tokenizer_files)); }
   OCIOR_RETURN_IF_ERROR(onnx::write_file(model, out_path));
   for (AtomicFile& file : tokenizer) OCIOR_RETURN_IF_ERROR(file.commit());
-  summary.bytes = written_bytes(out_path);
+  summary.bytes = written_bytes(model, out_path);
   return summary;
 }
 

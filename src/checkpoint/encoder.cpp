@@ -115,7 +115,7 @@ class EncoderBuilder {
     return b_.weight(std::move(tensor));
   }
   void keep(const std::shared_ptr<const MappedFile>& file) {
-    if (out_.storage.empty() || out_.storage.back() != file) out_.storage.push_back(file);
+    if (std::find(out_.files.begin(), out_.files.end(), file) == out_.files.end()) out_.files.push_back(file);
   }
   Status use(const TensorEntry& entry) {
     used_.insert(entry.name);
@@ -253,7 +253,7 @@ class EncoderBuilder {
       const bool electra = c_.family == Family::kElectra;
       const std::string dense = electra ? "classifier.dense" : "pre_classifier";
       OCIOR_ASSIGN(y, linear(dense, first_token(x), hidden_, hidden_));
-      y = b_.activation(scope_of(dense), electra ? Activation::kGelu : Activation::kRelu, y);
+      y = b_.activation(scope_of(dense) + "/activation", electra ? Activation::kGelu : Activation::kRelu, y);
       if (electra) classifier = "classifier.out_proj";
     }
     OCIOR_ASSIGN(y, linear(classifier, y, labels(), hidden_));

@@ -24,9 +24,9 @@ struct EncoderOptions {
 
 struct EncoderGraph {
   onnx::Graph graph;
-  std::vector<std::shared_ptr<const void>> storage;   // keeps alive the files that initializers point into
-  int64_t parameters = 0;                             // elements of the tensors used
-  std::vector<std::string> unused;                    // tensors of the checkpoint that the task does not need
+  std::vector<std::shared_ptr<const MappedFile>> files;   // that initializers point into
+  int64_t parameters = 0;                                 // elements of the tensors used
+  std::vector<std::string> unused;                        // tensors of the checkpoint that the task does not need
 };
 
 // Inputs: int64 input_ids, attention_mask and, for families with token types, token_type_ids, each [batch_size, sequence_length].

@@ -27,10 +27,11 @@ T load_bits(const std::byte* at, bool big_endian) {
   return std::bit_cast<T>(bytes);
 }
 
+// A float, or a double for kDouble.
 template <DType kType>
-float load(const std::byte* at, bool big_endian) {
+auto load(const std::byte* at, bool big_endian) {
   if constexpr (kType == DType::kFloat) return load_bits<float>(at, big_endian);
-  if constexpr (kType == DType::kDouble) return static_cast<float>(load_bits<double>(at, big_endian));
+  if constexpr (kType == DType::kDouble) return load_bits<double>(at, big_endian);
   if constexpr (kType == DType::kFloat16) return float_of_half(load_bits<uint16_t>(at, big_endian));
   if constexpr (kType == DType::kBFloat16) return std::bit_cast<float>(static_cast<uint32_t>(load_bits<uint16_t>(at, big_endian)) << 16);
 }
@@ -42,6 +43,14 @@ struct Copy {
   bool big_endian;
 };
 
+template <class To>
+To narrow(float value) {
+  if constexpr (sizeof(To) == 2) return half_bits(value);
+  else return value;
+}
+bool is_infinite(uint16_t half) { return (half & 0x7fff) == 0x7c00; }
+bool is_infinite(float value) { return std::isinf(value); }
+
 // Copies in square blocks, so that a transposition reads whole cache lines. Returns whether a finite value became infinite.
 template <DType kFrom, class To>
 bool copy_as(const Copy& c, std::byte* out) {
@@ -51,14 +60,9 @@ bool copy_as(const Copy& c, std::byte* out) {
     for (int64_t c0 = 0; c0 < c.cols; c0 += kBlock) {
       for (int64_t r = r0; r < std::min(c.rows, r0 + kBlock); ++r) {
         for (int64_t k = c0; k < std::min(c.cols, c0 + kBlock); ++k) {
-          const float value = load<kFrom>(c.source + (r * c.row_stride + k * c.col_stride) * kSize, c.big_endian);
-          To stored;
-          if constexpr (sizeof(To) == 2) {
-            stored = half_bits(value);
-            overflow |= (stored & 0x7fff) == 0x7c00 && std::isfinite(value);
-          } else {
-            stored = value;
-          }
+          const auto value = load<kFrom>(c.source + (r * c.row_stride + k * c.col_stride) * kSize, c.big_endian);
+          const To stored = narrow<To>(static_cast<float>(value));
+          overflow |= is_infinite(stored) && std::isfinite(value);
           std::memcpy(out + (r * c.cols + k) * static_cast<int64_t>(sizeof(To)), &stored, sizeof(To));
         }
       }
@@ -116,8 +120,7 @@ Result<onnx::Tensor> to_initializer(const TensorEntry& entry, std::string name, 
   }
   auto owned = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(entry.elements() * (bits_of(dtype) / 8)));
   if (copy_matrix(copy, entry.dtype, dtype, owned->data())) {
-    return error(Code::kInvalidArgument, "{} holds a value beyond {}'s range; convert with dtype {}", where, name_of(dtype),
-                 dtype == DType::kFloat16 ? "fp32" : "fp64, which is not supported");
+    return error(Code::kInvalidArgument, "{} holds a number beyond {}'s range; convert to a wider dtype", where, name_of(dtype));
   }
   out.raw = *owned;
   out.owned = std::move(owned);

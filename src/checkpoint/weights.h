@@ -13,7 +13,7 @@ namespace ocior::checkpoint {
 // `entry` (float, float16, bfloat16 or double; one or two dimensions) as a dense initializer `name` of type `dtype` (float or float16);
 // `transposed` swaps the two dimensions. Widening is exact; narrowing rounds to nearest, ties to even. The payload is a view of
 // `entry.data` when the bytes are right as they are, otherwise owned.
-// Errors: an element type that is no floating-point number; a finite value beyond float16's 65504.
+// Errors: an element type that is no floating-point number; a finite value beyond `dtype`'s range.
 Result<onnx::Tensor> to_initializer(const TensorEntry& entry, std::string name, DType dtype, bool transposed);
 
 // Whether two tensors have the same type, shape and values, bit for bit.
