@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <deque>
-#include <xxhash.h>
+#include "base/hash.h"
 
 #include "base/error.h"
 

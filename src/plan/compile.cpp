@@ -1,6 +1,6 @@
 // Graph -> Program: slots, steps, prepared operators and the weight store.
 #include <algorithm>
-#include <xxhash.h>
+#include "base/hash.h"
 
 #include "base/error.h"
 #include "plan/program.h"

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <xxhash.h>
+#include "base/hash.h"
 
 #include "base/atomic_file.h"
 #include "base/error.h"

@@ -140,8 +140,7 @@ class Loader {
   }
 
   Result<std::shared_ptr<SessionRep>> finish(const onnx::Model& model, const std::string& name) {
-    auto done = build(model);
-    if (!done.ok()) return done.status().message().starts_with(name) ? done : with_context(done, name);
+    if (Status done = build(model); !done.ok()) return done.message().starts_with(name) ? done : with_context(std::move(done), name);
     return std::move(rep_);
   }
 
