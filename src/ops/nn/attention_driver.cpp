@@ -20,7 +20,11 @@ struct Pieces {
 int64_t count(const AttentionMask& mask) { return mask.dim(0) * mask.dim(1) * mask.dim(2) * mask.dim(3); }
 bool becomes_bias(const AttentionMask& mask) { return mask.is_bool() && std::isfinite(mask.fill); }
 
-Pieces pieces(const KernelTable& kernels, const AttentionArgs& args, const AttentionMask* mask, int workers, void* base) {
+Pieces pieces(const KernelTable& kernels, AttentionArgs args, const AttentionMask* mask, int workers, void* base) {
+  static constexpr uint8_t kSome = 0;   // the kernel's scratch depends on whether there is a mask
+  static constexpr float kSomeBias = 0;
+  if (mask && mask->is_bool() && !becomes_bias(*mask)) args.mask = &kSome;
+  else if (mask) args.bias = &kSomeBias;
   Carver carver(base);
   Pieces p;
   if (mask) p.lengths = carver.take<int32_t>(static_cast<size_t>(args.batch));

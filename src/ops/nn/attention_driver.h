@@ -27,7 +27,7 @@ struct AttentionMask {
   }
 };
 
-// Scratch for run_attention. Pointers of `args` are not looked at; mask: null without one.
+// Scratch for run_attention. args.mask, for a mask beside `mask`, need not point to its values yet; `mask`: null without one.
 size_t attention_bytes(const KernelTable& kernels, const AttentionArgs& args, const AttentionMask* mask, int workers);
 
 // Fills args' mask, bias and key lengths from `mask` (or leaves them, when null) and runs it. args.kv_lengths, where given, bound the
