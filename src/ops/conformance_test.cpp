@@ -28,13 +28,22 @@ class Case {
  public:
   Case(const OpEntry& entry, const Sample& sample, size_t index) : sample_(sample), text_(fmt::format("{} {}", entry.info->name, describe(sample, index))) {
     auto op = make_sample(entry, sample);
-    if (!op.ok()) return fail(op.status().message());
+    if (!op.ok()) {
+      fail(op.status().message());
+      return;
+    }
     op_ = *op;
     auto inputs = make_inputs(sample, 1000 + index);
-    if (!inputs.ok()) return fail(inputs.status().message());
+    if (!inputs.ok()) {
+      fail(inputs.status().message());
+      return;
+    }
     inputs_ = std::move(*inputs);
     auto want = run_reference(*op_, pointers(inputs_), sample.outputs);
-    if (!want.ok()) return fail(want.status().message());
+    if (!want.ok()) {
+      fail(want.status().message());
+      return;
+    }
     want_ = std::move(*want);
     for (const SampleInput& i : sample.inputs) options_.constants.push_back(i.constant);
     ok_ = true;
