@@ -129,11 +129,18 @@ Result<onnx::Tensor> to_initializer(const TensorEntry& entry, std::string name, 
 }
 
 bool same_values(const TensorEntry& a, const TensorEntry& b) {
-  if (a.dtype != b.dtype || a.shape != b.shape || a.big_endian != b.big_endian) return false;
+  if (a.dtype != b.dtype || a.shape != b.shape || a.big_endian != b.big_endian || a.shape.size() != 2) return false;
   if (a.data.data() == b.data.data() && a.strides == b.strides) return true;
-  if (!a.contiguous() || !b.contiguous()) return false;
-  const auto bytes = static_cast<size_t>(a.elements() * (bits_of(a.dtype) / 8));
-  return bytes == 0 || std::memcmp(a.data.data(), b.data.data(), bytes) == 0;
+  const int64_t size = bits_of(a.dtype) / 8;
+  if (a.elements() == 0) return true;
+  if (a.contiguous() && b.contiguous()) return std::memcmp(a.data.data(), b.data.data(), static_cast<size_t>(a.elements() * size)) == 0;
+  const auto at = [size](const TensorEntry& t, int64_t i, int64_t j) { return t.data.data() + (i * t.strides[0] + j * t.strides[1]) * size; };
+  for (int64_t i = 0; i < a.shape[0]; ++i) {
+    for (int64_t j = 0; j < a.shape[1]; ++j) {
+      if (std::memcmp(at(a, i, j), at(b, i, j), static_cast<size_t>(size)) != 0) return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace ocior::checkpoint

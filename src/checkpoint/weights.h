@@ -16,7 +16,7 @@ namespace ocior::checkpoint {
 // Errors: an element type that is no floating-point number; a finite value beyond `dtype`'s range.
 Result<onnx::Tensor> to_initializer(const TensorEntry& entry, std::string name, DType dtype, bool transposed);
 
-// Whether two tensors have the same type, shape and values, bit for bit.
+// Whether two matrices have the same type, shape and values, bit for bit, however they are laid out.
 bool same_values(const TensorEntry& a, const TensorEntry& b);
 
 // IEEE 754 binary16 bits of `value`, rounded to nearest, ties to even.
