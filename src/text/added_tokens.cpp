@@ -81,20 +81,15 @@ Status AddedTokens::build(const Normalizer* normalizer) {
       chars = text.chars();
       entry.decoded = to_utf8(chars);
     }
-    if (chars.empty() || chars.size() > kMaxContent) {
-      return error(Code::kInvalidArgument, "added token \"{}\" has {} code points{}; expected 1 to {}", entry.token.content.substr(0, 80),
+    if (chars.size() > kMaxContent) {
+      return error(Code::kInvalidArgument, "added token \"{}\" has {} code points{}; expected at most {}", entry.token.content.substr(0, 80),
                    chars.size(), entry.token.normalized ? " after normalization" : "", kMaxContent);
     }
-    (entry.token.normalized ? normalized : raw).emplace_back(std::move(chars), i);
+    if (!chars.empty()) (entry.token.normalized ? normalized : raw).emplace_back(std::move(chars), i);
   }
   for (auto* keys : {&raw, &normalized}) {
     std::sort(keys->begin(), keys->end());
-    for (size_t i = 1; i < keys->size(); ++i) {
-      if ((*keys)[i].first == (*keys)[i - 1].first) {
-        return error(Code::kInvalidArgument, "added tokens \"{}\" and \"{}\" look the same after normalization; keep one of them",
-                     entries_[(*keys)[i - 1].second].token.content, entries_[(*keys)[i].second].token.content);
-      }
-    }
+    keys->erase(std::unique(keys->begin(), keys->end(), [](const auto& a, const auto& b) { return a.first == b.first; }), keys->end());
   }
   raw_ = Trie::build(std::move(raw));
   normalized_ = Trie::build(std::move(normalized));

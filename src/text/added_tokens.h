@@ -36,7 +36,8 @@ class AddedTokens {
  public:
   AddedTokens() = default;
 
-  // As `tokenizers` does, a token of the model's vocabulary has its id there and every other one the next free id.
+  // As `tokenizers` does, a token of the model's vocabulary has its id there and every other one the next free id. Of two tokens that
+  // look the same after normalization the first is found (`tokenizers` finds either, by chance).
   static Result<AddedTokens> make(const std::vector<AddedToken>& tokens, const Model& model, const Normalizer* normalizer);
 
   // Cuts a text that is not normalized (or, with `normalized`, one that is) at the tokens to be looked for in it.
