@@ -176,6 +176,28 @@ OCIOR_INLINE F32 fnma(F32 a, F32 b, F32 c) {
 #endif
 }
 
+// *p in every lane.
+OCIOR_INLINE F32 load_splat(const float* p) {
+#if OCIOR_VEC_512
+  return {(F32::V)_mm512_set1_ps(*p)};
+#elif OCIOR_VEC_256
+  return {_mm256_set1_ps(*p)};
+#else
+  return splat(*p);
+#endif
+}
+
+// sum += x * y, for register tiles: in assembly, since with all registers taken g++ picks forms that overwrite x or y and spills sums.
+OCIOR_INLINE void accumulate(F32& sum, F32 x, F32 y) {
+#if OCIOR_VEC_512
+  __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum.v) : "v"(x.v), "v"(y.v));
+#elif OCIOR_VEC_256
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum.v) : "x"(x.v), "x"(y.v));
+#else
+  sum = fma(x, y, sum);
+#endif
+}
+
 // ---- comparison, selection ----
 
 #if OCIOR_VEC_512
