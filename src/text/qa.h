@@ -78,7 +78,8 @@ struct Answer {
 };
 
 // The best answers, best first; fewer than top_k if there are fewer. Row i of the logits belongs to window i and has at least as many
-// entries as it has tokens (what lies behind is padding). Of equal scores the lower start token, then end token, comes first.
+// entries as it has tokens (what lies behind is padding). Of equal scores the lower start token, then end token, comes first;
+// spans whose probability is 0 are left out while there is another.
 // kInvalidArgument if a size is wrong, an option is out of range, or a logit is NaN or +infinity.
 Result<std::vector<Answer>> answer(const PreparedQuestion& question, std::span<const std::span<const float>> start_logits,
                                    std::span<const std::span<const float>> end_logits, const AnswerOptions& options = {});

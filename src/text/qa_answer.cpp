@@ -70,7 +70,8 @@ std::vector<Scale> scales(const std::vector<Window>& windows, Logits logits, Ans
   return out;
 }
 
-// The k best spans of at most max_len tokens, best first; of equal scores the one with the lower start, then end.
+// The k best spans of at most max_len tokens, best first; of equal scores the one with the lower start, then end. Spans that score 0 are
+// left out, but for the first one if there is no other.
 std::vector<Candidate> best_spans(const std::vector<float>& start, const std::vector<float>& end, size_t k, size_t max_len) {
   const auto better = [](const Candidate& a, const Candidate& b) {
     if (a.score != b.score) return a.score > b.score;
@@ -81,6 +82,7 @@ std::vector<Candidate> best_spans(const std::vector<float>& start, const std::ve
     const size_t stop = max_len < end.size() - s ? s + max_len : end.size();
     for (size_t e = s; e < stop; ++e) {
       const Candidate c{s, e, start[s] * end[e]};
+      if (c.score == 0 && !heap.empty()) continue;
       if (heap.size() == k) {
         if (!better(c, heap.front())) continue;
         std::pop_heap(heap.begin(), heap.end(), better);
@@ -91,6 +93,7 @@ std::vector<Candidate> best_spans(const std::vector<float>& start, const std::ve
     }
   }
   std::sort_heap(heap.begin(), heap.end(), better);
+  if (heap.size() > 1 && heap.back().score == 0) heap.pop_back();
   return heap;
 }
 
