@@ -19,6 +19,16 @@ Result<std::vector<int64_t>> resolve_axes(std::vector<int64_t> axes, int64_t ran
   return axes;
 }
 
+namespace {
+
+// Whether x is min(n, y) for a number n.
+bool limited_by(const Dim& x, const Dim& y) {
+  const std::string text = x.text(), other = y.text();
+  return text.starts_with("min(") && (text.ends_with(", " + other + ")") || text.starts_with("min(" + other + ", "));
+}
+
+}  // namespace
+
 Result<Dims> broadcast(ShapeContext& c, const Dims& a, const Dims& b) {
   Dims out(std::max(a.size(), b.size()));
   for (size_t i = 0; i < out.size(); ++i) {
@@ -33,6 +43,8 @@ Result<Dims> broadcast(ShapeContext& c, const Dims& a, const Dims& b) {
                    y.value());
     else if (x.known()) out[i] = x;   // the other must be equal or 1
     else if (y.known()) out[i] = y;
+    else if (limited_by(x, y)) out[i] = y;   // min(512, seq) against seq: equal wherever it broadcasts
+    else if (limited_by(y, x)) out[i] = x;
     else out[i] = c.fresh("broadcast");
   }
   return out;
