@@ -194,6 +194,7 @@ class AnyOperator : public graph::Op {
   virtual size_t scratch(const BindContext& c) const = 0;                           // bytes, 64-byte aligned, for one run
   virtual double work(const BindContext& c) const = 0;                              // floating-point operations of one run, about
   virtual Status run(CpuContext& c) const = 0;
+  virtual std::string describe(const Prepared* prepared) const = 0;                 // for explain: what run() does; may be empty
   std::string_view name() const final { return info().name; }
   std::string_view domain() const final { return info().domain; }
   bool pure() const final { return info().pure; }
@@ -215,6 +216,8 @@ template <class T>
 concept HasScratch = requires(const T op, const BindContext& c) { { op.scratch(c) } -> std::same_as<size_t>; };
 template <class T>
 concept HasWork = requires(const T op, const BindContext& c) { { op.work(c) } -> std::same_as<double>; };
+template <class T>
+concept HasDescribe = requires(const T op, const Prepared* p) { { op.describe(p) } -> std::same_as<std::string>; };
 template <class T>
 concept HasSubgraphs = requires(const T op) { { op.subgraphs() } -> std::convertible_to<std::span<const std::shared_ptr<graph::Graph>>>; };
 
@@ -262,6 +265,10 @@ class OperatorOf final : public AnyOperator {
   Status run(CpuContext& c) const override {
     if constexpr (HasRun<T>) return op_.run(c);
     return error(Code::kNotImplemented, "{} has no CPU kernel", T::info.name);
+  }
+  std::string describe(const Prepared* prepared) const override {
+    if constexpr (HasDescribe<T>) return op_.describe(prepared);
+    return {};
   }
   std::span<const std::shared_ptr<graph::Graph>> subgraphs() const override {
     if constexpr (HasSubgraphs<T>) return op_.subgraphs();

@@ -76,7 +76,7 @@ struct Attention {
 
   Status run(CpuContext& c) const;
 
-  std::string describe(const BindContext& c) const { return is_fast(c) ? "attention kernel" : "reference"; }
+  std::string describe(const Prepared*) const { return "attention kernel"; }
 
   static std::vector<Sample> samples();
 

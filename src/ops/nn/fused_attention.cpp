@@ -75,9 +75,7 @@ struct FusedAttention {
     return {};
   }
 
-  std::string describe(const BindContext& c) const {
-    return is_fast(c) ? fmt::format("attention kernel, {}", nn::name_of(arguments(c).precision)) : "reference";
-  }
+  std::string describe(const Prepared*) const { return "attention kernel"; }
 
   static std::vector<Sample> samples();
 

@@ -78,9 +78,7 @@ struct Gemm {
     return 2.0 * static_cast<double>(c.out(0).count()) * static_cast<double>(c.in(0).shape[trans_a ? 0 : 1]);
   }
 
-  std::string describe(const BindContext& c) const {
-    return c.in(0).dtype == DType::kFloat ? nn::describe_product(c.prepared(), c.out(0).shape[0]) : "reference";
-  }
+  std::string describe(const Prepared* prepared) const { return nn::describe_product(prepared); }
 
   static std::vector<Sample> samples();
 

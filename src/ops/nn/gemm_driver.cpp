@@ -194,9 +194,14 @@ int64_t known_rows(const Type& a) {
   return rows;
 }
 
-std::string describe_product(const Prepared* weights, int64_t m) {
-  if (!weights) return "right operand packed by each run, highest";
-  return fmt::format("packed weights, {}", name_of(weights_of(weights)->precision(m)));
+std::string Weights::describe() const {
+  if (form_count_ == 1) return fmt::format("packed weights, {}", name_of(forms_[0].precision));
+  return fmt::format("packed weights, {} from {} multiply-adds on, else {}", name_of(forms_[1].precision), kLowerPrecisionWork,
+                     name_of(forms_[0].precision));
+}
+
+std::string describe_product(const Prepared* weights) {
+  return weights ? weights_of(weights)->describe() : "right operand packed by each run, highest";
 }
 
 }  // namespace ocior::ops::nn

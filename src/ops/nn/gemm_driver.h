@@ -29,6 +29,7 @@ class Weights final : public Prepared {
   // What a product of m rows computes with: sets b and precision of `args`.
   void choose(GemmArgs& args) const;
   Precision precision(int64_t m) const;
+  std::string describe() const;
 
  private:
   struct Form {
@@ -74,6 +75,6 @@ void multiply_plain(CpuContext& c, int64_t batch, int64_t m, int64_t n, int64_t 
 int64_t known_rows(const Type& a);
 
 // How `explain` words a product: "packed weights, high".
-std::string describe_product(const Prepared* weights, int64_t m);
+std::string describe_product(const Prepared* weights);
 
 }  // namespace ocior::ops::nn

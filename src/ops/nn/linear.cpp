@@ -94,9 +94,7 @@ struct Linear {
     return {};
   }
 
-  std::string describe(const BindContext& c) const {
-    return c.in(0).dtype == DType::kFloat ? nn::describe_product(c.prepared(), extents(c)[0]) : "reference";
-  }
+  std::string describe(const Prepared* prepared) const { return nn::describe_product(prepared); }
 
   static std::vector<Sample> samples();
 

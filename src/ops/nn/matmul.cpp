@@ -157,10 +157,7 @@ struct MatMul {
     return 2.0 * static_cast<double>(c.out(0).count()) * static_cast<double>(c.in(0).shape.back());
   }
 
-  std::string describe(const BindContext& c) const {
-    if (c.in(0).dtype != DType::kFloat) return "reference";
-    return nn::describe_product(c.prepared(), matmul_shape(c.in(0).shape, c.in(1).shape, c.out(0).shape).m);
-  }
+  std::string describe(const Prepared* prepared) const { return nn::describe_product(prepared); }
 
   static std::vector<Sample> samples();
 };
