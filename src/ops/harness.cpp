@@ -79,7 +79,7 @@ class HarnessRun final : public CpuContext {
   }
   Status write_over(int input) {
     const TensorView& x = in_[static_cast<size_t>(input)];
-    if (x.dtype != out_[0].dtype || !std::ranges::equal(x.shape, out_[0].shape) || !out_[0].data)
+    if (x.dtype != out_[0].dtype || !std::ranges::equal(x.shape, out_[0].shape) || !tensors_[0].defined())
       return error(Code::kInvalidArgument, "output 0 is unlike input {}: it cannot be written in place", input);
     copy_elements(x.dtype, out_[0].data, 0, x.data, 0, x.count());
     in_[static_cast<size_t>(input)].data = out_[0].data;
