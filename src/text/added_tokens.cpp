@@ -47,7 +47,8 @@ uint32_t longest_at(const Trie& trie, std::u32string_view text, uint32_t begin, 
 Result<AddedTokens> AddedTokens::make(const std::vector<AddedToken>& tokens, const Model& model, const Normalizer* normalizer) {
   AddedTokens out;
   if (model.vocab_size() + tokens.size() >= AddedMatch::kNoToken) {
-    return error(Code::kInvalidArgument, "added_tokens and the vocabulary hold {} entries; ids have 32 bits", model.vocab_size() + tokens.size());
+    return error(Code::kInvalidArgument, "added_tokens and the vocabulary hold {} entries; ids have 32 bits",
+                 model.vocab_size() + tokens.size());
   }
   uint32_t next_id = static_cast<uint32_t>(model.vocab_size());
   for (const AddedToken& token : tokens) {
@@ -82,14 +83,15 @@ Status AddedTokens::build(const Normalizer* normalizer) {
       entry.decoded = to_utf8(chars);
     }
     if (chars.size() > kMaxContent) {
-      return error(Code::kInvalidArgument, "added token \"{}\" has {} code points{}; expected at most {}", entry.token.content.substr(0, 80),
-                   chars.size(), entry.token.normalized ? " after normalization" : "", kMaxContent);
+      return error(Code::kInvalidArgument, "added token \"{}\" has {} code points{}; expected at most {}",
+                   shown(entry.token.content), chars.size(), entry.token.normalized ? " after normalization" : "", kMaxContent);
     }
     if (!chars.empty()) (entry.token.normalized ? normalized : raw).emplace_back(std::move(chars), i);
   }
   for (auto* keys : {&raw, &normalized}) {
     std::sort(keys->begin(), keys->end());
-    keys->erase(std::unique(keys->begin(), keys->end(), [](const auto& a, const auto& b) { return a.first == b.first; }), keys->end());
+    keys->erase(std::unique(keys->begin(), keys->end(), [](const auto& a, const auto& b) { return a.first == b.first; }),
+                keys->end());
   }
   raw_ = Trie::build(std::move(raw));
   normalized_ = Trie::build(std::move(normalized));

@@ -36,8 +36,8 @@ class AddedTokens {
  public:
   AddedTokens() = default;
 
-  // As `tokenizers` does, a token of the model's vocabulary has its id there and every other one the next free id. Of two tokens that
-  // look the same after normalization the first is found (`tokenizers` finds either, by chance).
+  // As `tokenizers` does, a token of the model's vocabulary has its id there and every other one the next free id. Of two tokens
+  // that look the same after normalization the first is found (`tokenizers` finds either, by chance).
   static Result<AddedTokens> make(const std::vector<AddedToken>& tokens, const Model& model, const Normalizer* normalizer);
 
   // Cuts a text that is not normalized (or, with `normalized`, one that is) at the tokens to be looked for in it.
@@ -60,7 +60,7 @@ class AddedTokens {
   Status build(const Normalizer* normalizer);
 
   std::vector<Entry> entries_;
-  std::map<uint32_t, uint32_t> by_id_;  // id -> index
+  std::map<uint32_t, uint32_t> by_id_;                       // id -> index
   std::map<std::string, uint32_t, std::less<>> by_content_;  // content -> id
   std::unordered_set<std::string> special_;
   Trie raw_, normalized_;  // values are indices

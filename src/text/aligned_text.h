@@ -19,8 +19,9 @@ struct Span {
   bool operator==(const Span&) const = default;
 };
 
-// One code point written by a normalizer. `change` says what became of the input (as in NormalizedString::transform of `tokenizers`):
-// 0 replaces one input code point, 1 adds one more (it takes the span of the one before), -n replaces one and swallows n after it.
+// One code point written by a normalizer. `change` says what became of the input (as in NormalizedString::transform of
+// `tokenizers`): 0 replaces one input code point, 1 adds one more (it takes the span of the one before), -n replaces one and
+// swallows n after it.
 struct Written {
   char32_t c;
   int change;
@@ -35,7 +36,7 @@ class AlignedText {
 
   const std::u32string& chars() const { return chars_; }
   size_t size() const { return chars_.size(); }
-  bool ascii() const { return ascii_; }   // true only if every code point is below U+0080
+  bool ascii() const { return ascii_; }  // true only if every code point is below U+0080
   size_t limit() const { return limit_; }
   Span span(size_t i) const {
     if (spans_.empty()) return {base_ + static_cast<uint32_t>(i), base_ + static_cast<uint32_t>(i) + 1};

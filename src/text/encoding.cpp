@@ -19,7 +19,8 @@ std::vector<T> part(const std::vector<T>& v, size_t begin, size_t end) {
 }
 
 Status too_many() {
-  return error(Code::kInvalidArgument, "the windows would hold more than {} tokens; use a smaller stride or a shorter text", kMaxTokens);
+  return error(Code::kInvalidArgument, "the windows would hold more than {} tokens; use a smaller stride or a shorter text",
+               kMaxTokens);
 }
 
 // The token ranges of the windows of `length` tokens, each at most `max` long and sharing `stride` with its neighbour.
@@ -44,7 +45,8 @@ Status cut(Encoding& encoding, uint64_t max, const Truncation& truncation) {
   }
   if (truncation.stride >= max) {
     return error(Code::kInvalidArgument,
-                 "truncation stride {} must be less than the {} tokens left for the text (max_length without special tokens and the other text)",
+                 "truncation stride {} must be less than the {} tokens left for the text (max_length without special tokens and "
+                 "the other text)",
                  truncation.stride, max);
   }
   const uint64_t step = max - truncation.stride;
@@ -137,7 +139,8 @@ uint64_t count_encodings(const Encoding& e) {
 
 std::vector<int32_t> Encoding::sequence_ids() const {
   std::vector<int32_t> out(size(), kNoSequence);
-  const int count = std::max(1, static_cast<int>(sequence_ranges[0].has_value()) + static_cast<int>(sequence_ranges[1].has_value()));
+  const int count =
+      std::max(1, static_cast<int>(sequence_ranges[0].has_value()) + static_cast<int>(sequence_ranges[1].has_value()));
   for (int i = 0; i < count; ++i) {
     const Range range = sequence_ranges[i].value_or(Range{0, size()});
     std::fill(out.begin() + static_cast<ptrdiff_t>(range.begin), out.begin() + static_cast<ptrdiff_t>(range.end), i);
@@ -167,7 +170,8 @@ Status truncate(Encoding& first, Encoding* second, const Truncation& truncation)
   if (truncation.strategy == Truncation::Strategy::kLongestFirst) return cut_longest_first(first, second, truncation);
   const bool only_second = truncation.strategy == Truncation::Strategy::kOnlySecond;
   if (only_second && !second) {
-    return error(Code::kInvalidArgument, "truncation strategy OnlySecond needs a second text, and none was given; use LongestFirst or OnlyFirst");
+    return error(Code::kInvalidArgument,
+                 "truncation strategy OnlySecond needs a second text, and none was given; use LongestFirst or OnlyFirst");
   }
   Encoding& target = only_second ? *second : first;
   const uint64_t to_remove = total - truncation.max_length;
@@ -202,10 +206,11 @@ Status pad(std::span<Encoding> encodings, const Padding& padding, bool with_toke
     have += all_tokens(e);
   }
   const uint64_t multiple = padding.multiple_of.value_or(0);
-  if (multiple > 0 && length % multiple > 0 && __builtin_add_overflow(length, multiple - length % multiple, &length)) length = UINT64_MAX;
+  if (multiple > 0 && length % multiple > 0 && __builtin_add_overflow(length, multiple - length % multiple, &length))
+    length = UINT64_MAX;
   if (count > 0 && length > (kMaxTokens + have) / count) {
-    return error(Code::kInvalidArgument, "padding {} encodings to {} tokens each would make more than {} tokens; pad to less", count, length,
-                 kMaxTokens);
+    return error(Code::kInvalidArgument, "padding {} encodings to {} tokens each would make more than {} tokens; pad to less",
+                 count, length, kMaxTokens);
   }
   for (Encoding& e : encodings) pad_one(e, length, padding, with_tokens);
   return {};

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "text/unicode.h"
+
 namespace ocior::text {
 namespace {
 
@@ -21,7 +23,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool number_integer(number_integer_t v) override { return scalar(v); }
   bool number_unsigned(number_unsigned_t v) override {
     if (!in_vocab_) return scalar(v);
-    if (v > UINT32_MAX) return fail(fmt::format("model.vocab: \"{}\" has id {}; ids have 32 bits", key_, v));
+    if (v > UINT32_MAX) return fail(fmt::format("model.vocab: \"{}\" has id {}; ids have 32 bits", shown(key_), v));
     vocab_->push_back({std::move(key_), static_cast<uint32_t>(v)});
     return true;
   }
@@ -39,7 +41,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
     std::string what = e.what();  // "[json.exception.parse_error.101] parse error at ...: syntax error ..."
     if (const size_t colon = what.find(": "); colon != std::string::npos) what.erase(0, colon + 2);
-    return fail(fmt::format("not valid JSON at byte {}: {}", position, what));
+    return fail(fmt::format("not valid JSON at byte {}: {}", position, shown(what, 300)));
   }
 
   Json root;
@@ -59,13 +61,15 @@ class Builder final : public nlohmann::json_sax<Json> {
   }
 
   bool scalar(Json value) {
-    if (in_vocab_) return fail(fmt::format("model.vocab: \"{}\" has the id {}; expected a number from 0 to 4294967295", key_, value.dump()));
+    if (in_vocab_)
+      return fail(fmt::format("model.vocab: \"{}\" has the id {}; expected a number from 0 to 4294967295", shown(key_),
+                              shown(value.dump())));
     place(std::move(value));
     return true;
   }
 
   bool open(Json value) {
-    if (in_vocab_) return fail(fmt::format("model.vocab: \"{}\" has no number as its id", key_));
+    if (in_vocab_) return fail(fmt::format("model.vocab: \"{}\" has no number as its id", shown(key_)));
     if (stack_.size() >= kMaxDepth) return fail(fmt::format("values nest more than {} deep", kMaxDepth));
     const bool object = value.is_object();
     if (vocab_ && object && stack_.size() == 2 && keys_[1] == "model" && key_ == "vocab") {
@@ -85,8 +89,8 @@ class Builder final : public nlohmann::json_sax<Json> {
   }
 
   std::vector<VocabEntry>* vocab_;
-  std::vector<Json*> stack_;        // the open containers; a container grows only while it is the innermost, so pointers stay good
-  std::vector<std::string> keys_;   // the key of each open container in its parent
+  std::vector<Json*> stack_;       // the open containers; a container grows only while it is the innermost, so pointers stay good
+  std::vector<std::string> keys_;  // the key of each open container in its parent
   std::string key_;
   bool in_vocab_ = false;
 };
@@ -106,15 +110,19 @@ Result<Json> parse_json(std::string_view text, std::vector<VocabEntry>* vocab) {
 Result<JsonNode> JsonNode::get(std::string_view key) const {
   OCIOR_RETURN_IF_ERROR(expect_object());
   const auto it = value_->find(key);
-  if (it == value_->end()) return error(Code::kInvalidArgument, "{} is missing", path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key));
-  return JsonNode(*it, path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key));
+  if (it == value_->end()) return error(Code::kInvalidArgument, "{} is missing", member_path(key));
+  return JsonNode(*it, member_path(key));
 }
 
 std::optional<JsonNode> JsonNode::find(std::string_view key) const {
   if (!value_->is_object()) return std::nullopt;
   const auto it = value_->find(key);
   if (it == value_->end() || it->is_null()) return std::nullopt;
-  return JsonNode(*it, path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key));
+  return JsonNode(*it, member_path(key));
+}
+
+std::string JsonNode::member_path(std::string_view key) const {
+  return path_.empty() ? std::string(shown(key)) : fmt::format("{}.{}", path_, shown(key));
 }
 
 JsonNode JsonNode::element(size_t i) const { return JsonNode((*value_)[i], fmt::format("{}[{}]", path_, i)); }
@@ -125,8 +133,8 @@ Status JsonNode::expect_only(std::initializer_list<std::string_view> keys) const
   OCIOR_RETURN_IF_ERROR(expect_object());
   for (const auto& [key, value] : value_->items()) {
     if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
-      return error(Code::kNotImplemented, "{}{}{} is not supported; supported here: {}", path_, path_.empty() ? "" : ".", key.substr(0, 80),
-                   fmt::join(keys, ", "));
+      return error(Code::kNotImplemented, "{}{}{} is not supported; supported here: {}", path_, path_.empty() ? "" : ".",
+                   shown(key), fmt::join(keys, ", "));
     }
   }
   return {};

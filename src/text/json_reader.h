@@ -13,8 +13,8 @@
 
 namespace ocior::text {
 
-// Parses `text`, which may nest at most 64 deep. If `vocab` is given, the members of the object model.vocab, which are many, go there
-// (token and id, in file order) instead of into the result.
+// Parses `text`, which may nest at most 64 deep. If `vocab` is given, the members of the object model.vocab, which are many, go
+// there (token and id, in file order) instead of into the result.
 Result<nlohmann::json> parse_json(std::string_view text, std::vector<VocabEntry>* vocab = nullptr);
 
 // A value inside a parsed file. Lives as long as the file.
@@ -25,9 +25,9 @@ class JsonNode {
   const std::string& path() const { return path_; }
   const nlohmann::json& value() const { return *value_; }
 
-  Result<JsonNode> get(std::string_view key) const;             // a member that must be there
-  std::optional<JsonNode> find(std::string_view key) const;     // a member, or nothing if absent or null
-  JsonNode element(size_t i) const;                             // of an array, i < size
+  Result<JsonNode> get(std::string_view key) const;          // a member that must be there
+  std::optional<JsonNode> find(std::string_view key) const;  // a member, or nothing if absent or null
+  JsonNode element(size_t i) const;                          // of an array, i < size
   Status expect_object() const;
   Status expect_only(std::initializer_list<std::string_view> keys) const;  // an object without other keys
 
@@ -41,6 +41,8 @@ class JsonNode {
   Status expected(std::string_view what) const;
 
  private:
+  std::string member_path(std::string_view key) const;
+
   const nlohmann::json* value_;
   std::string path_;
 };

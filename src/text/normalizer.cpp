@@ -112,7 +112,8 @@ void drop_flagged(AlignedText& text, uint16_t flag) {
 }
 
 Status too_large(std::string_view name, const AlignedText& text) {
-  return error(Code::kInvalidArgument, "normalizer {} would make the text longer than {} code points; shorten the text", name, text.limit());
+  return error(Code::kInvalidArgument, "normalizer {} would make the text longer than {} code points; shorten the text", name,
+               text.limit());
 }
 
 class Bert final : public Normalizer {

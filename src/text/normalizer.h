@@ -31,7 +31,7 @@ NormalizerPtr make_bert_normalizer(const BertOptions& options);
 NormalizerPtr make_lowercase();
 NormalizerPtr make_strip_accents();
 NormalizerPtr make_strip(bool left, bool right);
-NormalizerPtr make_prepend(std::u32string text);                            // not empty
+NormalizerPtr make_prepend(std::u32string text);                             // not empty
 NormalizerPtr make_replace(std::u32string pattern, std::u32string content);  // pattern not empty
 // NFD, NFKD (compatible), NFC (composed), NFKC (both).
 NormalizerPtr make_unicode_form(bool compatible, bool composed);

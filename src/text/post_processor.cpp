@@ -55,7 +55,8 @@ class BertProcessing final : public PostProcessor {
 
 class TemplateProcessing final : public PostProcessor {
  public:
-  TemplateProcessing(std::vector<TemplatePiece> single, std::vector<TemplatePiece> pair) : pieces_{std::move(single), std::move(pair)} {}
+  TemplateProcessing(std::vector<TemplatePiece> single, std::vector<TemplatePiece> pair)
+      : pieces_{std::move(single), std::move(pair)} {}
 
   size_t added_tokens(bool pair) const override {
     size_t n = 0;
@@ -65,7 +66,8 @@ class TemplateProcessing final : public PostProcessor {
 
   Status process(std::vector<Encoding>& parts, bool add_special_tokens, bool with_tokens) const override {
     if (parts.size() != 1 && parts.size() != 2) {
-      return error(Code::kInvalidArgument, "post_processor: a TemplateProcessing got {} parts from the processor before it; it must come first",
+      return error(Code::kInvalidArgument,
+                   "post_processor: a TemplateProcessing got {} parts from the processor before it; it must come first",
                    parts.size());
     }
     std::vector<Encoding> out;

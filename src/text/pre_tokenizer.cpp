@@ -13,8 +13,8 @@ class FlagSplit final : public PreTokenizer {
 
   void split(std::u32string_view text, Piece piece, std::vector<Piece>& out) const override {
     const CharTable& table = CharTable::get();
-    bool open = false;             // whether out.back() may still grow
-    bool previous = false;         // whether the code point before is a delimiter
+    bool open = false;      // whether out.back() may still grow
+    bool previous = false;  // whether the code point before is a delimiter
     for (uint32_t i = piece.begin; i < piece.end; ++i) {
       const bool delimiter = table.flags(text[i]) & flag_;
       if (delimiter && behavior_ == Delimiter::kRemoved) {

@@ -28,7 +28,7 @@ enum class Delimiter { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext
 using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
 
 PreTokenizerPtr make_bert_pre_tokenizer();
-PreTokenizerPtr make_whitespace();        // runs of \w and runs of what is neither \w nor \s
+PreTokenizerPtr make_whitespace();  // runs of \w and runs of what is neither \w nor \s
 PreTokenizerPtr make_whitespace_split();
 PreTokenizerPtr make_punctuation(Delimiter behavior);
 PreTokenizerPtr make_digits(bool individual);

@@ -70,8 +70,8 @@ std::vector<Scale> scales(const std::vector<Window>& windows, Logits logits, Ans
   return out;
 }
 
-// The k best spans of at most max_len tokens, best first; of equal scores the one with the lower start, then end. Spans that score 0 are
-// left out, but for the first one if there is no other.
+// The k best spans of at most max_len tokens, best first; of equal scores the one with the lower start, then end. Spans that
+// score 0 are left out, but for the first one if there is no other.
 std::vector<Candidate> best_spans(const std::vector<float>& start, const std::vector<float>& end, size_t k, size_t max_len) {
   const auto better = [](const Candidate& a, const Candidate& b) {
     if (a.score != b.score) return a.score > b.score;
@@ -99,7 +99,8 @@ std::vector<Candidate> best_spans(const std::vector<float>& start, const std::ve
 
 // The first and last token of word `word` within the window's context, if it has any.
 std::optional<std::pair<size_t, size_t>> word_tokens(const Window& w, int32_t word) {
-  const auto begin = w.word_ids.begin() + static_cast<ptrdiff_t>(w.context_begin), end = w.word_ids.begin() + static_cast<ptrdiff_t>(w.context_end);
+  const auto begin = w.word_ids.begin() + static_cast<ptrdiff_t>(w.context_begin),
+             end = w.word_ids.begin() + static_cast<ptrdiff_t>(w.context_end);
   const auto [first, last] = std::equal_range(begin, end, word);  // word ids ascend within the context
   if (first == last) return std::nullopt;
   return std::pair(static_cast<size_t>(first - w.word_ids.begin()), static_cast<size_t>(last - w.word_ids.begin()) - 1);
@@ -119,7 +120,8 @@ std::string text_of(std::u32string_view context, Span span) {
   return begin < end ? to_utf8(context.substr(begin, end - begin)) : std::string();
 }
 
-// Equal for answers that differ in case only. Both lower-case sigmas count as one, so that it does not depend on the letter's place.
+// Equal for answers that differ in case only. Both lower-case sigmas count as one, so that it does not depend on the letter's
+// place.
 std::string merge_key(std::string_view text) {
   std::u32string chars;
   if (!decode_utf8(text, chars).ok()) return std::string(text);
@@ -141,7 +143,8 @@ class Pipeline {
     double null_score = kNoNullScore;
     for (size_t i = 0; i < windows.size(); ++i) {
       const Window& w = windows[i];
-      std::vector<float> start = probabilities(w, start_logits[i], start_scales[i]), end = probabilities(w, end_logits[i], end_scales[i]);
+      std::vector<float> start = probabilities(w, start_logits[i], start_scales[i]),
+                         end = probabilities(w, end_logits[i], end_scales[i]);
       null_score = std::min(null_score, static_cast<double>(start[0] * end[0]));
       start[0] = end[0] = 0;
       for (const Candidate& c : best_spans(start, end, k, options_.max_answer_len)) {
@@ -226,8 +229,8 @@ class Squad {
     return out;
   }
 
-  void collect(const Window& w, size_t index, const std::vector<size_t>& owner, std::span<const float> start, std::span<const float> end,
-               std::vector<Scored>& out) const {
+  void collect(const Window& w, size_t index, const std::vector<size_t>& owner, std::span<const float> start,
+               std::span<const float> end, std::vector<Scored>& out) const {
     const auto in_context = [&](size_t t) { return t >= w.context_begin && t < w.context_end; };
     const std::vector<size_t> ends = best_indices(end, w.size());
     for (size_t s : best_indices(start, w.size())) {
@@ -278,7 +281,8 @@ class Squad {
 
 Status check(const PreparedQuestion& question, Logits logits, std::string_view name) {
   if (logits.size() != question.windows.size()) {
-    return error(Code::kInvalidArgument, "{} has {} rows; expected one for each of the {} windows", name, logits.size(), question.windows.size());
+    return error(Code::kInvalidArgument, "{} has {} rows; expected one for each of the {} windows", name, logits.size(),
+                 question.windows.size());
   }
   for (size_t i = 0; i < logits.size(); ++i) {
     const size_t n = question.windows[i].size();
@@ -287,7 +291,8 @@ Status check(const PreparedQuestion& question, Logits logits, std::string_view n
     }
     for (size_t t = 0; t < n; ++t) {
       if (std::isnan(logits[i][t]) || logits[i][t] == std::numeric_limits<float>::infinity()) {
-        return error(Code::kInvalidArgument, "{} of window {}, token {} is {}; the model's output cannot be used", name, i, t, logits[i][t]);
+        return error(Code::kInvalidArgument, "{} of window {}, token {} is {}; the model's output cannot be used", name, i, t,
+                     logits[i][t]);
       }
     }
   }
@@ -296,7 +301,8 @@ Status check(const PreparedQuestion& question, Logits logits, std::string_view n
 
 }  // namespace
 
-Result<std::vector<Answer>> answer(const PreparedQuestion& question, Logits start_logits, Logits end_logits, const AnswerOptions& options) {
+Result<std::vector<Answer>> answer(const PreparedQuestion& question, Logits start_logits, Logits end_logits,
+                                   const AnswerOptions& options) {
   if (options.top_k < 1 || options.top_k > kMaxTopK) {
     return error(Code::kInvalidArgument, "top_k is {}; expected 1 to {}", options.top_k, kMaxTopK);
   }

@@ -18,11 +18,13 @@ Result<Lengths> lengths_of(const Tokenizer& tokenizer, const PrepareOptions& opt
   Lengths out{};
   out.max_seq_len = options.max_seq_len.value_or(std::min(kDefaultMaxSeqLen, model_max.value_or(kDefaultMaxSeqLen)));
   if (model_max && out.max_seq_len > *model_max) {
-    return error(Code::kInvalidArgument, "max_seq_len is {}, but the model takes at most {} tokens; lower max_seq_len", out.max_seq_len, *model_max);
+    return error(Code::kInvalidArgument, "max_seq_len is {}, but the model takes at most {} tokens; lower max_seq_len",
+                 out.max_seq_len, *model_max);
   }
   out.stride = options.doc_stride.value_or(std::min(out.max_seq_len / 2, kDefaultStride));
   if (out.stride > out.max_seq_len) {
-    return error(Code::kInvalidArgument, "doc_stride is {}, more than max_seq_len {}; lower doc_stride", out.stride, out.max_seq_len);
+    return error(Code::kInvalidArgument, "doc_stride is {}, more than max_seq_len {}; lower doc_stride", out.stride,
+                 out.max_seq_len);
   }
   return out;
 }
@@ -34,14 +36,17 @@ class WindowMaker {
 
   Status make(const Lengths& lengths, const PrepareOptions& options, PreparedQuestion& out) {
     if (!all_.sequence_ranges[0] || !all_.sequence_ranges[1] || all_.sequence_ranges[0]->end > all_.sequence_ranges[1]->begin) {
-      return error(Code::kNotImplemented, "the tokenizer's post_processor does not put the question before the context; question answering needs that");
+      return error(Code::kNotImplemented,
+                   "the tokenizer's post_processor does not put the question before the context; question answering needs that");
     }
     question_ = *all_.sequence_ranges[0];
     context_ = *all_.sequence_ranges[1];
     const uint64_t context = context_.end - context_.begin, question = question_.end - question_.begin;
     const uint64_t specials = all_.size() - context - question;
     uint64_t stride = lengths.stride;
-    const auto room = [&](uint64_t kept) { return lengths.max_seq_len > specials + kept ? lengths.max_seq_len - specials - kept : 0; };
+    const auto room = [&](uint64_t kept) {
+      return lengths.max_seq_len > specials + kept ? lengths.max_seq_len - specials - kept : 0;
+    };
     uint64_t available = room(question);
     if (context > available && available <= stride && question > options.max_question_len) {
       question_.end = question_.begin + options.max_question_len;
@@ -51,7 +56,8 @@ class WindowMaker {
     }
     if (context > 0 && available == 0) {
       return error(Code::kInvalidArgument,
-                   "max_seq_len {} leaves no room for the context beside {} special tokens and {} tokens of the question; raise max_seq_len or "
+                   "max_seq_len {} leaves no room for the context beside {} special tokens and {} tokens of the question; raise "
+                   "max_seq_len or "
                    "lower max_question_len",
                    lengths.max_seq_len, specials, question - cut_);
     }
@@ -67,7 +73,8 @@ class WindowMaker {
     const uint64_t context = context_.end - context_.begin, step = available > stride ? available - stride : 1;
     const uint64_t count = context > available ? (context - available + step - 1) / step + 1 : 1;
     if (count > kMaxTokens / (all_.size() - context + available + 1)) {
-      return error(Code::kInvalidArgument, "question and context need {} windows, which hold more than {} tokens; lower doc_stride", count, kMaxTokens);
+      return error(Code::kInvalidArgument,
+                   "question and context need {} windows, which hold more than {} tokens; lower doc_stride", count, kMaxTokens);
     }
     for (uint64_t i = 0; i < count; ++i) out.windows.push_back(window(i * step, std::min(i * step + available, context)));
     return {};
@@ -109,7 +116,8 @@ class WindowMaker {
 
 }  // namespace
 
-Result<PreparedQuestion> prepare(const Tokenizer& tokenizer, std::string_view question, std::string_view context, const PrepareOptions& options) {
+Result<PreparedQuestion> prepare(const Tokenizer& tokenizer, std::string_view question, std::string_view context,
+                                 const PrepareOptions& options) {
   if (question.empty()) return error(Code::kInvalidArgument, "the question is empty; pass a question");
   if (context.empty()) return error(Code::kInvalidArgument, "the context is empty; pass the text that holds the answer");
   OCIOR_ASSIGN(const Lengths lengths, lengths_of(tokenizer, options));
@@ -128,7 +136,8 @@ std::vector<std::vector<size_t>> plan_batches(std::span<const size_t> lengths, s
   std::vector<std::vector<size_t>> out;
   for (size_t i : order) {
     const size_t longest = out.empty() ? 0 : lengths[out.back()[0]];
-    if (out.empty() || lengths[i] < longest - longest / kWaste || out.back().size() + 1 > max_tokens / std::max<size_t>(longest, 1)) {
+    if (out.empty() || lengths[i] < longest - longest / kWaste ||
+        out.back().size() + 1 > max_tokens / std::max<size_t>(longest, 1)) {
       out.emplace_back();
     }
     out.back().push_back(i);

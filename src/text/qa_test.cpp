@@ -40,7 +40,8 @@ PreparedQuestion prepared(std::string_view question, std::string_view context, c
   return out.ok() ? std::move(out).value() : PreparedQuestion{};
 }
 
-std::vector<Answer> answers(const PreparedQuestion& q, const Logits& start, const Logits& end, const AnswerOptions& options = {}) {
+std::vector<Answer> answers(const PreparedQuestion& q, const Logits& start, const Logits& end,
+                            const AnswerOptions& options = {}) {
   const auto out = answer(q, start.views(), end.views(), options);
   EXPECT_TRUE(out.ok()) << out.status().message();
   return out.ok() ? *out : std::vector<Answer>{};
@@ -77,7 +78,8 @@ TEST(Qa, EqualsTheReference) {
       EXPECT_EQ(q.windows[i].word_ids, w["word_ids"].get<std::vector<int32_t>>());
       EXPECT_EQ(q.windows[i].p_mask, w["p_mask"].get<std::vector<uint8_t>>());
       ASSERT_EQ(q.windows[i].offsets.size(), w["offsets"].size());
-      for (size_t t = 0; t < w["offsets"].size(); ++t) EXPECT_EQ(q.windows[i].offsets[t], (Span{w["offsets"][t][0], w["offsets"][t][1]}));
+      for (size_t t = 0; t < w["offsets"].size(); ++t)
+        EXPECT_EQ(q.windows[i].offsets[t], (Span{w["offsets"][t][0], w["offsets"][t][1]}));
     }
     const Logits start{c["start"].get<std::vector<std::vector<float>>>()}, end{c["end"].get<std::vector<std::vector<float>>>()};
     for (const json& run : c["runs"]) {
@@ -179,8 +181,10 @@ TEST(Qa, RefusesWhatCannotWork) {
   };
   EXPECT_EQ(message("", "c", {}), "the question is empty; pass a question");
   EXPECT_EQ(message("q", "", {}), "the context is empty; pass the text that holds the answer");
-  EXPECT_EQ(message("q", "c", {.max_seq_len = 513}), "max_seq_len is 513, but the model takes at most 512 tokens; lower max_seq_len");
-  EXPECT_EQ(message("q", "c", {.max_seq_len = 20, .doc_stride = 21}), "doc_stride is 21, more than max_seq_len 20; lower doc_stride");
+  EXPECT_EQ(message("q", "c", {.max_seq_len = 513}),
+            "max_seq_len is 513, but the model takes at most 512 tokens; lower max_seq_len");
+  EXPECT_EQ(message("q", "c", {.max_seq_len = 20, .doc_stride = 21}),
+            "doc_stride is 21, more than max_seq_len 20; lower doc_stride");
   EXPECT_NE(message("q\xff", "c", {}).find("not valid UTF-8 at byte 1"), std::string::npos);
   EXPECT_EQ(message("q", " \n ", {}), "ok");
   EXPECT_EQ(message("q", "c", {.max_seq_len = 0, .doc_stride = 0}).find("max_seq_len 0 leaves no room"), 0U);
@@ -262,7 +266,8 @@ TEST(MakeBatch, PadsRows) {
   EXPECT_EQ(batch.attention_mask[batch.length - 1], 0);
   EXPECT_EQ(std::accumulate(batch.attention_mask.begin(), batch.attention_mask.end(), int64_t{0}),
             static_cast<int64_t>(a.windows[0].size() + b.windows[0].size()));
-  EXPECT_TRUE(std::equal(b.windows[0].ids.begin(), b.windows[0].ids.end(), batch.ids.begin() + static_cast<ptrdiff_t>(batch.length)));
+  EXPECT_TRUE(
+      std::equal(b.windows[0].ids.begin(), b.windows[0].ids.end(), batch.ids.begin() + static_cast<ptrdiff_t>(batch.length)));
 }
 
 }  // namespace

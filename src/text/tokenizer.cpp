@@ -39,7 +39,8 @@ class OffsetMap {
 // Encodes one text up to, but not including, truncation and special tokens.
 class SequenceEncoder {
  public:
-  SequenceEncoder(const Parts& parts, const EncodeOptions& options, uint32_t type_id) : parts_(parts), options_(options), type_id_(type_id) {}
+  SequenceEncoder(const Parts& parts, const EncodeOptions& options, uint32_t type_id)
+      : parts_(parts), options_(options), type_id_(type_id) {}
 
   Result<Encoding> encode(std::string_view utf8) {
     if (utf8.size() > kMaxText) {
@@ -142,7 +143,8 @@ Status truncate_for(const Parts& parts, std::vector<Encoding>& texts, const Enco
   const size_t added = options.add_special_tokens && parts.post_processor ? parts.post_processor->added_tokens(pair) : 0;
   Truncation truncation = *options.truncation;
   if (truncation.max_length < added) {
-    return error(Code::kInvalidArgument, "truncation max_length {} leaves no room for {} special tokens; raise it", truncation.max_length, added);
+    return error(Code::kInvalidArgument, "truncation max_length {} leaves no room for {} special tokens; raise it",
+                 truncation.max_length, added);
   }
   truncation.max_length -= added;
   return truncate(texts[0], pair ? &texts[1] : nullptr, truncation);
@@ -178,16 +180,16 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 void clean_up(std::string& token) {
   if (token.find(' ') == std::string::npos) return;
   constexpr std::array<std::array<std::string_view, 2>, 11> kRules = {{{" .", "."},
-                                                                        {" ?", "?"},
-                                                                        {" !", "!"},
-                                                                        {" ,", ","},
-                                                                        {" ' ", "'"},
-                                                                        {" n't", "n't"},
-                                                                        {" 'm", "'m"},
-                                                                        {" do not", " don't"},
-                                                                        {" 's", "'s"},
-                                                                        {" 've", "'ve"},
-                                                                        {" 're", "'re"}}};
+                                                                       {" ?", "?"},
+                                                                       {" !", "!"},
+                                                                       {" ,", ","},
+                                                                       {" ' ", "'"},
+                                                                       {" n't", "n't"},
+                                                                       {" 'm", "'m"},
+                                                                       {" do not", " don't"},
+                                                                       {" 's", "'s"},
+                                                                       {" 've", "'ve"},
+                                                                       {" 're", "'re"}}};
   for (const auto& [from, to] : kRules) replace_all(token, from, to);
 }
 
@@ -202,7 +204,8 @@ Result<Encoding> Tokenizer::encode(std::string_view text, std::optional<std::str
   return encode(text, pair, parts_->options);
 }
 
-Result<Encoding> Tokenizer::encode(std::string_view text, std::optional<std::string_view> pair, const EncodeOptions& options) const {
+Result<Encoding> Tokenizer::encode(std::string_view text, std::optional<std::string_view> pair,
+                                   const EncodeOptions& options) const {
   std::vector<Encoding> texts;
   OCIOR_ASSIGN(Encoding first, SequenceEncoder(*parts_, options, 0).encode(text));
   texts.push_back(std::move(first));

@@ -1,6 +1,7 @@
-// Tokenizers as Hugging Face saves them, with the results of the `tokenizers` package 0.23.3: ids, tokens, offsets, words and windows.
-// This is the API of the text layer for tokens. A Tokenizer is immutable; copies share their parts and any thread may use them.
-// Differences: a part that is not supported, a stride that cannot work and a text that is not UTF-8 are errors, never a panic.
+// Tokenizers as Hugging Face saves them, with the results of the `tokenizers` package 0.23.3: ids, tokens, offsets, words and
+// windows. This is the API of the text layer for tokens. A Tokenizer is immutable; copies share their parts and any thread may
+// use them. Differences: a part that is not supported, a stride that cannot work and a text that is not UTF-8 are errors, never a
+// panic.
 #pragma once
 
 #include <memory>
@@ -35,8 +36,8 @@ struct EncodeInput {
 
 // What tokenizer_config.json says beside how to tokenize.
 struct TokenizerConfig {
-  std::optional<uint64_t> model_max_length;     // none if absent or the "very large" placeholder
-  std::vector<std::string> model_input_names;   // empty if absent
+  std::optional<uint64_t> model_max_length;    // none if absent or the "very large" placeholder
+  std::vector<std::string> model_input_names;  // empty if absent
 };
 
 // Ids of the tokens that models give a meaning to; named in tokenizer_config.json, else "[CLS]" and so on where they exist.
@@ -61,7 +62,8 @@ class Tokenizer {
   static Result<Tokenizer> from_json(std::string_view json, const std::string& name = "tokenizer.json");
 
   // A BERT tokenizer from the text of a vocab.txt: one token a line, the line number is its id. `name` stands for it in errors.
-  static Result<Tokenizer> from_vocab(std::string_view vocab, const VocabOptions& options = {}, const std::string& name = "vocab.txt");
+  static Result<Tokenizer> from_vocab(std::string_view vocab, const VocabOptions& options = {},
+                                      const std::string& name = "vocab.txt");
 
   // What the file asks for: its truncation and padding, with special tokens.
   const EncodeOptions& options() const;

@@ -24,7 +24,8 @@ Result<std::string> read_file(const fs::path& path) {
   std::error_code ec;
   const uint64_t size = fs::file_size(path, ec);
   if (ec) return error(Code::kNoSuchFile, "{}: {}", path.string(), ec.message());
-  if (size > kMaxFile) return error(Code::kInvalidArgument, "{} has {} bytes; at most {} are read", path.string(), size, kMaxFile);
+  if (size > kMaxFile)
+    return error(Code::kInvalidArgument, "{} has {} bytes; at most {} are read", path.string(), size, kMaxFile);
   std::ifstream file(path, std::ios::binary);
   std::string text(size, '\0');
   if (!file.read(text.data(), static_cast<std::streamsize>(size))) return error(Code::kFail, "{} cannot be read", path.string());
@@ -77,7 +78,7 @@ Status read_added(const JsonNode& root, std::vector<AddedToken>& out) {
   for (const auto& [key, value] : node->value().items()) {
     constexpr size_t kDigits = 10;
     if (key.empty() || key.size() > kDigits || key.find_first_not_of("0123456789") != std::string::npos) {
-      return error(Code::kInvalidArgument, "added_tokens_decoder: expected ids as keys, got \"{}\"", key.substr(0, 80));
+      return error(Code::kInvalidArgument, "added_tokens_decoder: expected ids as keys, got \"{}\"", shown(key));
     }
     const JsonNode token(value, "added_tokens_decoder." + key);
     AddedToken added;
@@ -113,7 +114,10 @@ Status read_general(const JsonNode& root, TokenizerConfig& out) {
 
 Result<TemplatePiece> special_piece(const Parts& parts, const std::string& token, uint32_t type_id) {
   const auto id = parts.model->token_to_id(token);
-  if (!id) return error(Code::kInvalidArgument, "the vocabulary lacks the token \"{}\"; name the model's own in tokenizer_config.json", token);
+  if (!id) {
+    return error(Code::kInvalidArgument, "the vocabulary lacks the token \"{}\"; name the model's own in tokenizer_config.json",
+                 shown(token));
+  }
   return TemplatePiece{-1, {{*id}, {token}}, type_id};
 }
 
@@ -125,7 +129,8 @@ Result<T> in_file(Result<T> result, const std::string& name) {
 
 }  // namespace
 
-Result<std::shared_ptr<Parts>> parse_vocab(std::string_view vocab, const VocabOptions& options, const std::vector<AddedToken>& added) {
+Result<std::shared_ptr<Parts>> parse_vocab(std::string_view vocab, const VocabOptions& options,
+                                           const std::vector<AddedToken>& added) {
   auto parts = std::make_shared<Parts>();
   OCIOR_ASSIGN(std::vector<VocabEntry> entries, vocab_lines(vocab));
   OCIOR_ASSIGN(parts->model, make_word_piece(std::move(entries), {.unk_token = options.unk_token}));
@@ -141,7 +146,8 @@ Result<std::shared_ptr<Parts>> parse_vocab(std::string_view vocab, const VocabOp
   parts->post_processor = make_template_processing({cls, first, sep}, {cls, first, sep, second, last});
   parts->decoder = WordPieceDecoder{};
   std::vector<AddedToken> tokens;
-  for (const std::string* name : {&options.unk_token, &options.sep_token, &options.pad_token, &options.cls_token, &options.mask_token}) {
+  for (const std::string* name :
+       {&options.unk_token, &options.sep_token, &options.pad_token, &options.cls_token, &options.mask_token}) {
     if (parts->model->token_to_id(*name)) tokens.push_back({.content = *name, .normalized = false, .special = true});
   }
   tokens.insert(tokens.end(), added.begin(), added.end());
@@ -194,7 +200,8 @@ Result<Tokenizer> Tokenizer::from_vocab(std::string_view vocab, const VocabOptio
 }
 
 Result<Tokenizer> Tokenizer::from_folder(const std::string& folder) {
-  const fs::path dir(folder), json_path = dir / "tokenizer.json", vocab_path = dir / "vocab.txt", config_path = dir / "tokenizer_config.json";
+  const fs::path dir(folder), json_path = dir / "tokenizer.json", vocab_path = dir / "vocab.txt",
+                              config_path = dir / "tokenizer_config.json";
   ConfigFile config;
   if (is_file(config_path)) {
     OCIOR_ASSIGN(const std::string text, read_file(config_path));
@@ -207,13 +214,14 @@ Result<Tokenizer> Tokenizer::from_folder(const std::string& folder) {
     parts->special_ids = find_special_ids(*parts, config.vocab);
   } else if (is_file(vocab_path)) {
     if (!config.unsupported.empty()) {
-      return error(Code::kNotImplemented, "{}: {} is not supported with a vocab.txt; save the tokenizer as tokenizer.json", config_path.string(),
-                   config.unsupported[0]);
+      return error(Code::kNotImplemented, "{}: {} is not supported with a vocab.txt; save the tokenizer as tokenizer.json",
+                   config_path.string(), config.unsupported[0]);
     }
     OCIOR_ASSIGN(const std::string text, read_file(vocab_path));
     OCIOR_ASSIGN(parts, in_file(parse_vocab(text, config.vocab, config.added), vocab_path.string()));
   } else {
-    return error(Code::kNoSuchFile, "{} holds neither tokenizer.json nor vocab.txt; pass the folder that holds the tokenizer", folder);
+    return error(Code::kNoSuchFile, "{} holds neither tokenizer.json nor vocab.txt; pass the folder that holds the tokenizer",
+                 folder);
   }
   parts->config = std::move(config.config);
   return Tokenizer(parts);

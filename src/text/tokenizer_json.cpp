@@ -13,7 +13,8 @@ constexpr size_t kMaxComponents = 256;  // parts of all sequences together, piec
 constexpr size_t kMaxPattern = 1024;    // bytes of a Replace pattern: bounds the work for each position of a text
 
 Status unsupported(const JsonNode& node, std::string_view member, std::string_view value, std::string_view supported) {
-  return error(Code::kNotImplemented, "{}.{} \"{}\" is not supported; supported: {}", node.path(), member, value.substr(0, 80), supported);
+  return error(Code::kNotImplemented, "{}.{} \"{}\" is not supported; supported: {}", node.path(), member, shown(value),
+               supported);
 }
 
 Result<std::string> string_at(const JsonNode& node, std::string_view key) {
@@ -38,7 +39,8 @@ Result<uint32_t> id_at(const JsonNode& node, std::string_view key) {
 
 Result<std::u32string> chars_of(const JsonNode& node) {
   OCIOR_ASSIGN(const std::string utf8, node.string());
-  if (utf8.empty() || utf8.size() > kMaxPattern) return error(Code::kInvalidArgument, "{} has {} bytes; expected 1 to {}", node.path(), utf8.size(), kMaxPattern);
+  if (utf8.empty() || utf8.size() > kMaxPattern)
+    return error(Code::kInvalidArgument, "{} has {} bytes; expected 1 to {}", node.path(), utf8.size(), kMaxPattern);
   std::u32string out;
   OCIOR_RETURN_IF_ERROR(decode_utf8(utf8, out));
   return out;
@@ -47,11 +49,11 @@ Result<std::u32string> chars_of(const JsonNode& node) {
 class Reader {
  public:
   Result<std::shared_ptr<Parts>> read(const JsonNode& root, std::vector<VocabEntry> vocab) {
-    OCIOR_RETURN_IF_ERROR(root.expect_only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
-                                            "decoder", "model"}));
+    OCIOR_RETURN_IF_ERROR(root.expect_only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+                                            "post_processor", "decoder", "model"}));
     if (const auto version = root.find("version")) {
       OCIOR_ASSIGN(const std::string v, version->string());
-      if (v != "1.0") return error(Code::kNotImplemented, "version \"{}\" is not supported; supported: 1.0", v.substr(0, 80));
+      if (v != "1.0") return error(Code::kNotImplemented, "version \"{}\" is not supported; supported: 1.0", shown(v));
     }
     auto parts = std::make_shared<Parts>();
     OCIOR_ASSIGN(const JsonNode model_node, root.get("model"));
@@ -84,7 +86,8 @@ class Reader {
 
  private:
   Status count(const JsonNode& node) {
-    if (++components_ > kMaxComponents) return error(Code::kInvalidArgument, "{}: more than {} components", node.path(), kMaxComponents);
+    if (++components_ > kMaxComponents)
+      return error(Code::kInvalidArgument, "{}: more than {} components", node.path(), kMaxComponents);
     return {};
   }
 
@@ -126,7 +129,8 @@ class Reader {
     OCIOR_RETURN_IF_ERROR(node.expect_only({"type"}));
     if (type == "Lowercase") return make_lowercase();
     if (type == "StripAccents") return make_strip_accents();
-    if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") return make_unicode_form(type[2] == 'K', type.back() == 'C');
+    if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD")
+      return make_unicode_form(type[2] == 'K', type.back() == 'C');
     return unsupported(node, "type", type,
                        "BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence, Strip, StripAccents");
   }
@@ -160,7 +164,8 @@ class Reader {
     OCIOR_RETURN_IF_ERROR(count(node));
     OCIOR_ASSIGN(const std::string type, string_at(node, "type"));
     if (type == "Sequence") {
-      OCIOR_ASSIGN(auto list, sequence<PreTokenizerPtr>(node, "pretokenizers", [&](const JsonNode& n) { return pre_tokenizer(n); }));
+      OCIOR_ASSIGN(auto list,
+                   sequence<PreTokenizerPtr>(node, "pretokenizers", [&](const JsonNode& n) { return pre_tokenizer(n); }));
       return make_sequence(std::move(list));
     }
     if (type == "Punctuation") {
@@ -197,7 +202,8 @@ class Reader {
       OCIOR_ASSIGN(const std::string name, type->string());
       if (name != "WordPiece") return unsupported(node, "type", name, "WordPiece");
     }
-    OCIOR_RETURN_IF_ERROR(node.expect_only({"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"}));
+    OCIOR_RETURN_IF_ERROR(
+        node.expect_only({"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"}));
     WordPieceOptions options;
     OCIOR_ASSIGN(options.unk_token, string_at(node, "unk_token"));
     OCIOR_ASSIGN(options.continuing_subword_prefix, string_at(node, "continuing_subword_prefix"));
@@ -213,7 +219,8 @@ class Reader {
     OCIOR_RETURN_IF_ERROR(count(node));
     OCIOR_ASSIGN(const std::string type, string_at(node, "type"));
     if (type == "Sequence") {
-      OCIOR_ASSIGN(auto list, sequence<PostProcessorPtr>(node, "processors", [&](const JsonNode& n) { return post_processor(n); }));
+      OCIOR_ASSIGN(auto list,
+                   sequence<PostProcessorPtr>(node, "processors", [&](const JsonNode& n) { return post_processor(n); }));
       return make_sequence(std::move(list));
     }
     if (type == "BertProcessing") {
@@ -276,7 +283,8 @@ class Reader {
     OCIOR_ASSIGN(const size_t n, ids.array_size());
     OCIOR_ASSIGN(const size_t names, tokens.array_size());
     if (n != names || n > kMaxComponents) {
-      return error(Code::kInvalidArgument, "{} has {} ids and {} tokens; expected as many of both, at most {}", node.path(), n, names, kMaxComponents);
+      return error(Code::kInvalidArgument, "{} has {} ids and {} tokens; expected as many of both, at most {}", node.path(), n,
+                   names, kMaxComponents);
     }
     SpecialToken out;
     for (size_t i = 0; i < n; ++i) {
@@ -327,7 +335,8 @@ class Reader {
   }
 
   static Result<Padding> padding(const JsonNode& node) {
-    OCIOR_RETURN_IF_ERROR(node.expect_only({"strategy", "direction", "pad_to_multiple_of", "pad_id", "pad_type_id", "pad_token"}));
+    OCIOR_RETURN_IF_ERROR(
+        node.expect_only({"strategy", "direction", "pad_to_multiple_of", "pad_id", "pad_type_id", "pad_token"}));
     Padding out;
     OCIOR_ASSIGN(const JsonNode strategy, node.get("strategy"));
     if (strategy.value().is_object()) {

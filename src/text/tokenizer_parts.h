@@ -16,10 +16,10 @@ struct WordPieceDecoder {
 };
 
 struct Tokenizer::Parts {
-  NormalizerPtr normalizer;          // may be null
-  PreTokenizerPtr pre_tokenizer;     // may be null
+  NormalizerPtr normalizer;       // may be null
+  PreTokenizerPtr pre_tokenizer;  // may be null
   std::unique_ptr<const Model> model;
-  PostProcessorPtr post_processor;   // may be null
+  PostProcessorPtr post_processor;  // may be null
   std::optional<WordPieceDecoder> decoder;
   AddedTokens added;
   EncodeOptions options;
@@ -31,7 +31,8 @@ struct Tokenizer::Parts {
 Result<std::shared_ptr<Tokenizer::Parts>> parse_tokenizer_json(std::string_view json);
 
 // Builds BERT's pipeline over the lines of a vocab.txt; `added` are further tokens, in the order of their ids.
-Result<std::shared_ptr<Tokenizer::Parts>> parse_vocab(std::string_view vocab, const VocabOptions& options, const std::vector<AddedToken>& added);
+Result<std::shared_ptr<Tokenizer::Parts>> parse_vocab(std::string_view vocab, const VocabOptions& options,
+                                                      const std::vector<AddedToken>& added);
 
 // What tokenizer_config.json holds for us.
 struct ConfigFile {

@@ -36,7 +36,7 @@ class Trie {
   bool empty() const { return edges_.empty(); }
 
  private:
-  static constexpr uint32_t kDirect = 128;        // a node with many edges also has a table of its ASCII children
+  static constexpr uint32_t kDirect = 128;  // a node with many edges also has a table of its ASCII children
   static constexpr uint32_t kManyEdges = 32;
 
   struct Node {

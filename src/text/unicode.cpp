@@ -75,7 +75,8 @@ const CharTable& CharTable::get() {
 
 uint16_t CharTable::astral(char32_t c) {
   if (c > 0x10FFFF) return 0;
-  const auto* it = std::upper_bound(std::begin(kFlagRuns), std::end(kFlagRuns), c, [](char32_t x, const FlagRun& r) { return x < r.first; });
+  const auto* it =
+      std::upper_bound(std::begin(kFlagRuns), std::end(kFlagRuns), c, [](char32_t x, const FlagRun& r) { return x < r.first; });
   return (it - 1)->flags;
 }
 
@@ -91,7 +92,8 @@ Status decode_utf8(std::string_view text, std::u32string& out) {
       c = c << 6 | (byte & 0x3Fu);
     }
     if (!good || c < lead.least || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000)) {
-      return error(Code::kInvalidArgument, "the text is not valid UTF-8 at byte {} (0x{:02X}); pass UTF-8, or replace bad bytes first", i,
+      return error(Code::kInvalidArgument,
+                   "the text is not valid UTF-8 at byte {} (0x{:02X}); pass UTF-8, or replace bad bytes first", i,
                    static_cast<unsigned char>(text[i]));
     }
     out.push_back(c);
@@ -125,9 +127,17 @@ std::string to_utf8(std::u32string_view text) {
   return out;
 }
 
+std::string_view shown(std::string_view text, size_t longest) {
+  if (text.size() <= longest) return text;
+  size_t end = longest;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
 Lowered lower(char32_t c) {
   if (c < 0x80) return {c >= 'A' && c <= 'Z' ? c + 32 : c, 0};
-  const auto* it = std::lower_bound(std::begin(kLower), std::end(kLower), c, [](const Mapping& m, char32_t x) { return m.from < x; });
+  const auto* it =
+      std::lower_bound(std::begin(kLower), std::end(kLower), c, [](const Mapping& m, char32_t x) { return m.from < x; });
   if (it == std::end(kLower) || it->from != c) return {c, 0};
   return {it->first, it->second};
 }
@@ -160,15 +170,16 @@ void decompose(char32_t c, bool compatible, std::u32string& out) {
 }
 
 uint8_t combining_class(char32_t c) {
-  const auto* it =
-      std::upper_bound(std::begin(kClasses), std::end(kClasses), c, [](char32_t x, const CombiningClass& k) { return x < k.first; });
+  const auto* it = std::upper_bound(std::begin(kClasses), std::end(kClasses), c,
+                                    [](char32_t x, const CombiningClass& k) { return x < k.first; });
   return it != std::begin(kClasses) && c <= (it - 1)->last ? (it - 1)->value : 0;
 }
 
 char32_t compose(char32_t a, char32_t b) {
   if (const char32_t syllable = compose_hangul(a, b)) return syllable;
-  const auto* it = std::lower_bound(std::begin(kCompositions), std::end(kCompositions), Composition{a, b, 0},
-                                    [](const Composition& x, const Composition& y) { return x.a != y.a ? x.a < y.a : x.b < y.b; });
+  const auto* it =
+      std::lower_bound(std::begin(kCompositions), std::end(kCompositions), Composition{a, b, 0},
+                       [](const Composition& x, const Composition& y) { return x.a != y.a ? x.a < y.a : x.b < y.b; });
   return it != std::end(kCompositions) && it->a == a && it->b == b ? it->composite : 0;
 }
 

@@ -1,5 +1,6 @@
-// Code points: strict UTF-8, the character classes and case and normalization tables of the `tokenizers` package (unicode_tables.inc).
-// For src/text only. Stateless and thread-safe; the one table that is expanded at first use never changes afterwards.
+// Code points: strict UTF-8, the character classes and case and normalization tables of the `tokenizers` package
+// (unicode_tables.inc). For src/text only. Stateless and thread-safe; the one table that is expanded at first use never changes
+// afterwards.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,7 @@ enum CharFlag : uint16_t {
   kHasLower = 1 << 8,
   kHasCanonical = 1 << 9,
   kHasCompatible = 1 << 10,
-  kHasClass = 1 << 11,    // canonical combining class is not 0
+  kHasClass = 1 << 11,  // canonical combining class is not 0
 };
 
 class CharTable {
@@ -47,6 +48,9 @@ Status decode_utf8(std::string_view text, std::u32string& out);
 // Appends the UTF-8 form of `c`, a scalar value.
 void append_utf8(char32_t c, std::string& out);
 std::string to_utf8(std::u32string_view text);
+
+// At most the first `longest` bytes of `text`, whole code points, for messages.
+std::string_view shown(std::string_view text, size_t longest = 80);
 
 // Bytes of the UTF-8 form of `c` and 16-bit units of its UTF-16 form.
 inline size_t utf8_length(char32_t c) { return c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4; }

@@ -76,11 +76,12 @@ class WordPiece final : public Model {
     keys.reserve(vocab_.size());
     for (size_t i = 0; i < vocab_.size(); ++i) {
       if (i > 0 && vocab_[i].id == vocab_[i - 1].id) {
-        return error(Code::kInvalidArgument, "the vocabulary gives id {} to both \"{}\" and \"{}\"; ids must be distinct", vocab_[i].id,
-                     vocab_[i - 1].token, vocab_[i].token);
+        return error(Code::kInvalidArgument, "the vocabulary gives id {} to both \"{}\" and \"{}\"; ids must be distinct",
+                     vocab_[i].id, shown(vocab_[i - 1].token), shown(vocab_[i].token));
       }
       std::u32string key;
-      OCIOR_RETURN_IF_ERROR(with_context(decode_utf8(vocab_[i].token, key), fmt::format("vocabulary entry with id {}", vocab_[i].id)));
+      OCIOR_RETURN_IF_ERROR(
+          with_context(decode_utf8(vocab_[i].token, key), fmt::format("vocabulary entry with id {}", vocab_[i].id)));
       if (!key.empty()) keys.emplace_back(std::move(key), static_cast<uint32_t>(i));
     }
     trie_ = Trie::build(std::move(keys));
@@ -89,8 +90,9 @@ class WordPiece final : public Model {
 
   Status unknown(std::u32string_view word, std::vector<ModelToken>& out) const {
     if (!unk_) {
-      return error(Code::kInvalidArgument, "the text has a word without tokens, and unk_token \"{}\" is not in the vocabulary; add it there",
-                   options_.unk_token);
+      return error(Code::kInvalidArgument,
+                   "the text has a word without tokens, and unk_token \"{}\" is not in the vocabulary; add it there",
+                   shown(options_.unk_token));
     }
     out.push_back({*unk_, 0, static_cast<uint32_t>(word.size())});
     return {};

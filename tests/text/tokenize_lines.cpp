@@ -1,4 +1,5 @@
-// Encodes JSON lines for tokenizer_diff.py: `tokenize_lines FOLDER_OR_JSON` reads {"text", "pair", "add_special", "truncation"} or
+// Encodes JSON lines for tokenizer_diff.py: `tokenize_lines FOLDER_OR_JSON` reads {"text", "pair", "add_special", "truncation"}
+// or
 // {"decode": [ids], "skip"} from standard input and prints what the tokenizer makes of each; `--time FILE` prints MB/s instead.
 #include <chrono>
 #include <cstdio>
@@ -78,7 +79,8 @@ void time_file(const Tokenizer& tokenizer, const std::string& path) {
     const auto start = std::chrono::steady_clock::now();
     const auto encoding = tokenizer.encode(text, std::nullopt, options);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    std::printf("%.1f MB/s, %zu tokens\n", static_cast<double>(text.size()) / 1e6 / seconds, encoding.ok() ? encoding->size() : 0);
+    std::printf("%.1f MB/s, %zu tokens\n", static_cast<double>(text.size()) / 1e6 / seconds,
+                encoding.ok() ? encoding->size() : 0);
   }
 }
 
@@ -90,7 +92,8 @@ int main(int argc, char** argv) {
   const auto tokenizer = load(argv[1]);
   if (!tokenizer.ok()) return std::fprintf(stderr, "%s\n", tokenizer.status().message().c_str()), 1;
   if (argc == 4) {
-    std::printf("loaded in %.1f ms\n", std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    std::printf("loaded in %.1f ms\n",
+                std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     return time_file(*tokenizer, argv[3]), 0;
   }
   std::ios::sync_with_stdio(false);

@@ -15,8 +15,15 @@ import subprocess
 import sys
 import tempfile
 
-from tokenizers import Tokenizer
-from tokenizers.implementations import BertWordPieceTokenizer
+PYTHON = os.environ.get("OCIOR_PYTHON", sys.executable)
+try:
+    from tokenizers import Tokenizer
+    from tokenizers.implementations import BertWordPieceTokenizer
+except ImportError:
+    if os.path.realpath(PYTHON) != os.path.realpath(sys.executable) or os.environ.get("OCIOR_PYTHON") not in (None, sys.executable):
+        os.execv(PYTHON, [PYTHON, *sys.argv])
+    print("skipped: this Python has no tokenizers package; set OCIOR_PYTHON to one that has")
+    sys.exit(77)
 
 STDERR = os.dup(2)  # ours; file descriptor 2 goes to nowhere, since Rust reports there the panics that we expect
 
@@ -93,14 +100,15 @@ def added(content, id_, **flags):
     return {"id": id_, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False, **flags}
 
 
+def with_parts(base, parts):
+    """The tokenizer.json `base` with some top-level members replaced; those of the model one by one."""
+    return {**base, **parts, "model": {**base["model"], **parts.get("model", {})}}
+
+
 def variants(base):
-    """Yields (name, tokenizer.json, share of the corpus)."""
+    """Yields (name, parts that differ from tokenizer.json, share of the corpus)."""
     def make(name, share, **parts):
-        d = copy.deepcopy(base)
-        model = parts.pop("model", {})
-        d.update(parts)
-        d["model"].update(model)
-        return name, d, share
+        return name, parts, share
 
     bert = lambda **o: {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True, **o}
     seq = lambda *n: {"type": "Sequence", "normalizers": [x if isinstance(x, dict) else {"type": x} for x in n]}
@@ -255,9 +263,10 @@ def main():
     total = failed = 0
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "tokenizer.json")
-        for name, data, share in variants(base):
+        for name, parts, share in variants(base):
             if args.only and args.only not in name:
                 continue
+            data = with_parts(base, parts)
             with open(path, "w", encoding="utf-8") as f:
                 json.dump(data, f)
             truncation = data["truncation"] and {
