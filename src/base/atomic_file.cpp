@@ -18,7 +18,7 @@ namespace ocior {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{256} << 10;
-constexpr size_t kMaxWrite = size_t{1} << 30;   // Linux cuts a single write() at 2 GiB
+constexpr size_t kMaxWrite = size_t{1} << 30;  // Linux cuts a single write() at 2 GiB
 
 std::string folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -34,9 +34,12 @@ std::string temp_name() {
 
 std::string hint_for(int error_number) {
   switch (error_number) {
-    case ENOSPC: case EDQUOT: return "; free some disk space or write elsewhere";
+    case ENOSPC:
+    case EDQUOT: return "; free some disk space or write elsewhere";
     case EFBIG: return "; the file-size limit (ulimit -f) or the file system is too small for it";
-    case EACCES: case EPERM: case EROFS: return "; write to a folder that you may write to";
+    case EACCES:
+    case EPERM:
+    case EROFS: return "; write to a folder that you may write to";
     default: return "";
   }
 }
@@ -60,7 +63,8 @@ Result<AtomicFile> AtomicFile::open(const std::string& path, mode_t mode) {
   if (file.fd_ < 0) {
     const int reason = errno;
     file.temp_.clear();
-    if (reason == ENOENT) return error(Code::kNoSuchFile, "{}: cannot write: the folder '{}' does not exist; create it", path, folder);
+    if (reason == ENOENT)
+      return error(Code::kNoSuchFile, "{}: cannot write: the folder '{}' does not exist; create it", path, folder);
     return file.fail("create a file", reason);
   }
   file.buffer_ = std::make_unique_for_overwrite<std::byte[]>(kBufferBytes);
@@ -126,8 +130,9 @@ Status AtomicFile::finish() {
   if (!failed_.ok()) return failed_;
   if (fd_ < 0) return {};
   OCIOR_RETURN_IF_ERROR(flush());
-  if (::fsync(fd_) != 0 && errno != EINVAL && errno != EROFS) return fail("bring it to the disk", errno);   // EINVAL: nothing to sync to
-  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) return fail("close it", errno);   // NFS reports a full disk here
+  if (::fsync(fd_) != 0 && errno != EINVAL && errno != EROFS)
+    return fail("bring it to the disk", errno);                                                // EINVAL: nothing to sync to
+  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) return fail("close it", errno);  // NFS reports a full disk here
   buffer_.reset();
   return {};
 }

@@ -36,7 +36,8 @@ class AtomicFile {
   // Where the file will be after commit().
   const std::string& path() const { return path_; }
 
-  // Flushes and fsyncs without renaming, so that several files can be made safe before the first appears. Nothing may be written after.
+  // Flushes and fsyncs without renaming, so that several files can be made safe before the first appears. Nothing may be written
+  // after.
   Status finish();
   // finish(), rename, fsync of the folder.
   Status commit();
@@ -49,10 +50,10 @@ class AtomicFile {
   void discard();
 
   std::string path_;
-  std::string temp_;                       // "" when nothing is on disk
+  std::string temp_;  // "" when nothing is on disk
   int fd_ = -1;
   int64_t size_ = 0;
-  size_t used_ = 0;                        // bytes waiting in buffer_
+  size_t used_ = 0;  // bytes waiting in buffer_
   std::unique_ptr<std::byte[]> buffer_;
   Status failed_;
 };

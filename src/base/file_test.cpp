@@ -51,7 +51,7 @@ TEST_F(Files, CommitReplacesTheTargetOnlyAtTheEnd) {
   auto file = AtomicFile::open(at("a"));
   ASSERT_TRUE(file.ok()) << file.status().message();
   std::string expected;
-  for (int i = 0; i < 3000; ++i) {   // crosses the buffer, with pieces larger than it
+  for (int i = 0; i < 3000; ++i) {  // crosses the buffer, with pieces larger than it
     const std::string piece(i == 1500 ? 600000 : i, static_cast<char>('a' + i % 26));
     ASSERT_TRUE(file->write(piece).ok());
     expected += piece;
@@ -113,7 +113,7 @@ TEST_F(Files, FullDiskIsOneErrorAndLeavesNothing) {
   struct rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto handler = signal(SIGXFSZ, SIG_IGN);
-  const struct rlimit small{1 << 20, before.rlim_max};
+  const struct rlimit small { 1 << 20, before.rlim_max };
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   Status status;
   std::string first;
@@ -173,11 +173,11 @@ TEST_F(Files, ReleaseGivesPagesBack) {
   size_t again = 0;
   for (const std::byte b : bytes) again += static_cast<size_t>(b);
   EXPECT_EQ(sum, again);
-  (*file)->release(bytes.subspan(1, 4095));            // no whole page
+  (*file)->release(bytes.subspan(1, 4095));  // no whole page
   EXPECT_GE(resident_pages(bytes), 65u);
-  (*file)->release({bytes.data() - 4096, 4096});       // before the file
+  (*file)->release({bytes.data() - 4096, 4096});  // before the file
   const std::byte other{};
-  (*file)->release({&other, 1});                       // elsewhere
+  (*file)->release({&other, 1});  // elsewhere
   EXPECT_GE(resident_pages(bytes), 65u);
 }
 
@@ -193,7 +193,7 @@ TEST_F(Files, EmptyMissingAndStrangeFiles) {
   EXPECT_EQ(MappedFile::open(folder_.string()).status().code(), Code::kInvalidArgument);
   EXPECT_EQ(MappedFile::open("/dev/null").status().code(), Code::kInvalidArgument);
   ASSERT_EQ(mkfifo(at("pipe").c_str(), 0600), 0);
-  EXPECT_EQ(MappedFile::open(at("pipe")).status().code(), Code::kInvalidArgument);   // and does not hang
+  EXPECT_EQ(MappedFile::open(at("pipe")).status().code(), Code::kInvalidArgument);  // and does not hang
 }
 
 }  // namespace

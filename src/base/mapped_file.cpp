@@ -74,7 +74,8 @@ void MappedFile::release(std::span<const std::byte> range) const {
   const auto from = std::max(first, reinterpret_cast<uintptr_t>(range.data()));
   const auto to = std::min(last, reinterpret_cast<uintptr_t>(range.data()) + range.size());
   const uintptr_t begin = (from + page - 1) / page * page;
-  const uintptr_t end = to == last ? (to + page - 1) / page * page : to / page * page;   // the tail of the last page belongs to nobody
+  const uintptr_t end =
+      to == last ? (to + page - 1) / page * page : to / page * page;  // the tail of the last page belongs to nobody
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 

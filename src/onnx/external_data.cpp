@@ -45,11 +45,13 @@ std::string canonical(const std::string& path) {
 Status not_opened(const std::string& location, int reason) {
   if (reason == ENOENT || reason == ENOTDIR)
     return error(Code::kNoSuchFile, "external data file {} does not exist; put it beside the model", quoted(location));
-  return error(Code::kFail, "external data file {} cannot be opened: {}", quoted(location), std::generic_category().message(reason));
+  return error(Code::kFail, "external data file {} cannot be opened: {}", quoted(location),
+               std::generic_category().message(reason));
 }
 
 Status not_regular(const std::string& location) {
-  return error(Code::kInvalidGraph, "external data location {} is a folder, device or pipe; expected a regular file", quoted(location));
+  return error(Code::kInvalidGraph, "external data location {} is a folder, device or pipe; expected a regular file",
+               quoted(location));
 }
 
 }  // namespace
@@ -75,8 +77,10 @@ Result<std::shared_ptr<const MappedFile>> ExternalData::open(const std::string& 
   if (const auto known = by_name_.find(location); known != by_name_.end()) return known->second;
   OCIOR_RETURN_IF_ERROR(check_name(location));
   if (folder_.empty())
-    return error(Code::kInvalidGraph, "the payload lies in the external data file {}, which a model read from memory may not open; "
-                 "read the model by its path or name the folder of its data", quoted(location));
+    return error(Code::kInvalidGraph,
+                 "the payload lies in the external data file {}, which a model read from memory may not open; "
+                 "read the model by its path or name the folder of its data",
+                 quoted(location));
   OCIOR_ASSIGN(auto file, open_new(location));
   by_name_[location] = file;
   return file;
@@ -85,7 +89,7 @@ Result<std::shared_ptr<const MappedFile>> ExternalData::open(const std::string& 
 Result<std::shared_ptr<const MappedFile>> ExternalData::open_new(const std::string& location) {
   const std::string path = folder_ + "/" + location;
   struct stat info;
-  if (stat(path.c_str(), &info) != 0) return not_opened(location, errno);   // opening a device could already act on it
+  if (stat(path.c_str(), &info) != 0) return not_opened(location, errno);  // opening a device could already act on it
   if (!S_ISREG(info.st_mode)) return not_regular(location);
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return not_opened(location, errno);
@@ -108,12 +112,13 @@ Result<std::shared_ptr<const MappedFile>> ExternalData::open_new(const std::stri
 Status ExternalData::check_inside(int fd, const std::string& location) const {
   const std::string real = path_of_descriptor(fd);
   if (real.empty())
-    return error(Code::kFail, "external data file {}: cannot find out where it really lies (is /proc mounted?), so it is not used",
+    return error(Code::kFail,
+                 "external data file {}: cannot find out where it really lies (is /proc mounted?), so it is not used",
                  quoted(location));
   for (const std::string& root : roots_)
     if (real.size() > root.size() + 1 && real.starts_with(root) && real[root.size()] == '/') return {};
-  return error(Code::kInvalidGraph, "external data location {} is a link that leads out of the model's folder; copy the file there",
-               quoted(location));
+  return error(Code::kInvalidGraph,
+               "external data location {} is a link that leads out of the model's folder; copy the file there", quoted(location));
 }
 
 }  // namespace ocior::onnx

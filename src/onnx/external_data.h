@@ -35,7 +35,7 @@ class ExternalData {
   Status check_inside(int fd, const std::string& location) const;
 
   std::string folder_;
-  std::vector<std::string> roots_;   // canonical, without a slash at the end ("" is the root folder)
+  std::vector<std::string> roots_;  // canonical, without a slash at the end ("" is the root folder)
   std::map<std::string, std::shared_ptr<const MappedFile>> by_name_;
   std::map<std::pair<dev_t, ino_t>, std::shared_ptr<const MappedFile>> by_inode_;
   std::vector<std::shared_ptr<const MappedFile>> files_;

@@ -61,7 +61,7 @@ TEST_F(External, OffsetAndLength) {
   EXPECT_EQ(text_of(read({{"location", "./sub/w.bin"}})), "ABCDEFGH");
   const auto official = read_file(data_file("external.onnx"));
   ASSERT_TRUE(official.ok()) << official.status().message();
-  EXPECT_EQ(official->files.size(), 2u);   // two tensors, one mapping
+  EXPECT_EQ(official->files.size(), 2u);  // two tensors, one mapping
   EXPECT_EQ(official->graph.initializers.at(1).raw.size(), 12u);
 }
 
@@ -72,15 +72,17 @@ TEST_F(External, SizesAreChecked) {
     EXPECT_ERROR(read({{"location", "w.bin"}, {"offset", offset}}), Code::kInvalidGraph, "has 12 bytes");
   for (const char* offset : {"-1", "x", "", "0x10", "1 ", "99999999999999999999"})
     EXPECT_ERROR(read({{"location", "w.bin"}, {"offset", offset}}), Code::kInvalidGraph, "external data offset is");
-  EXPECT_ERROR(read_text(model_with_external({{"location", "w.bin"}}, "abcdefgh"), at("m")), Code::kInvalidGraph, "also raw_data");
+  EXPECT_ERROR(read_text(model_with_external({{"location", "w.bin"}}, "abcdefgh"), at("m")), Code::kInvalidGraph,
+               "also raw_data");
   EXPECT_ERROR(read_text(model_with_external({{"location", "w.bin"}}, "", 2, 8), at("m")), Code::kInvalidGraph, "strings cannot");
-  EXPECT_TRUE(read_text(model_with_external({{"location", "none"}}, "", 0), at("m")).ok());   // nothing is needed of it
+  EXPECT_TRUE(read_text(model_with_external({{"location", "none"}}, "", 0), at("m")).ok());  // nothing is needed of it
 }
 
 TEST_F(External, NamesThatLeaveTheFolderAreRefused) {
   const std::string inside = at("m/w.bin");
-  for (const std::string& name : {std::string("../outside.bin"), std::string("sub/../../outside.bin"), std::string("sub/../w.bin"), inside,
-                                  std::string(".."), std::string(""), std::string("sub\\w.bin"), std::string("w.bin\0x", 7), std::string("/")})
+  for (const std::string& name :
+       {std::string("../outside.bin"), std::string("sub/../../outside.bin"), std::string("sub/../w.bin"), inside,
+        std::string(".."), std::string(""), std::string("sub\\w.bin"), std::string("w.bin\0x", 7), std::string("/")})
     EXPECT_ERROR(read({{"location", name}}), Code::kInvalidGraph, "relative to the model's folder");
   EXPECT_ERROR(read({}), Code::kInvalidGraph, "is empty");
   EXPECT_ERROR(read({{"location", "none.bin"}}), Code::kNoSuchFile, "'none.bin' does not exist");

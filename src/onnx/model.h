@@ -32,6 +32,7 @@ struct Tensor {
   std::span<const std::byte> raw;            // into the file, an external file, or `owned`
   std::shared_ptr<const std::vector<std::byte>> owned;
   std::vector<std::string> strings;          // dtype kString only
+  std::vector<std::pair<std::string, std::string>> metadata;
 };
 
 struct SparseTensor {
@@ -58,6 +59,7 @@ struct ValueInfo {
   std::string name;
   Type type;
   std::string doc;
+  std::vector<std::pair<std::string, std::string>> metadata;
 };
 
 struct Graph;
@@ -113,6 +115,7 @@ struct Function {
   std::vector<Node> nodes;
   std::vector<std::pair<std::string, int64_t>> opset_imports;
   std::vector<ValueInfo> value_info;
+  std::vector<std::pair<std::string, std::string>> metadata;
 };
 
 struct Model {

@@ -1,4 +1,4 @@
-// Field numbers of onnx.proto (IR version 13), shared by reader and writer. Names follow the .proto file.
+// Field numbers of onnx.proto (IR version 14), shared by reader and writer. Names follow the .proto file.
 #pragma once
 
 #include <cstdint>
@@ -34,10 +34,11 @@ struct Tensor {
   enum : uint32_t {
     kDims = 1, kDataType = 2, kSegment = 3, kFloatData = 4, kInt32Data = 5, kStringData = 6, kInt64Data = 7, kName = 8, kRawData = 9,
     kDoubleData = 10, kUint64Data = 11, kDocString = 12, kExternalData = 13, kDataLocation = 14,
+    kMetadataProps = 16,
   };
 };
 struct SparseTensor { enum : uint32_t { kValues = 1, kIndices = 2, kDims = 3 }; };
-struct ValueInfo { enum : uint32_t { kName = 1, kType = 2, kDocString = 3 }; };
+struct ValueInfo { enum : uint32_t { kName = 1, kType = 2, kDocString = 3, kMetadataProps = 4 }; };
 struct Type {
   enum : uint32_t { kTensorType = 1, kSequenceType = 4, kMapType = 5, kOpaqueType = 7, kSparseTensorType = 8, kOptionalType = 9 };
 };
@@ -49,7 +50,7 @@ struct Dimension { enum : uint32_t { kDimValue = 1, kDimParam = 2 }; };
 struct Function {
   enum : uint32_t {
     kName = 1, kInput = 4, kOutput = 5, kAttribute = 6, kNode = 7, kDocString = 8, kOpsetImport = 9, kDomain = 10,
-    kAttributeProto = 11, kValueInfo = 12, kOverload = 13,
+    kAttributeProto = 11, kValueInfo = 12, kOverload = 13, kMetadataProps = 14,
   };
 };
 

@@ -9,7 +9,7 @@ std::string quoted(std::string_view name) {
   std::string out = "'";
   for (const char c : name.substr(0, kMost)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   if (name.size() > kMost) {
-    while (out.size() > 1 && (static_cast<unsigned char>(out.back()) & 0x80)) out.pop_back();   // no half UTF-8 character
+    while (out.size() > 1 && (static_cast<unsigned char>(out.back()) & 0x80)) out.pop_back();  // no half UTF-8 character
     out += "…";
   }
   return out + "'";

@@ -1,7 +1,6 @@
-// Protobuf bytes → Model. Every length, count and nesting depth of the untrusted file is checked here or in read_tensor.cpp.
-// Malformed protobuf is thrown by protozero and turned into a Status by `nested`, at the innermost message, so that the error
-// can name the way to it; no exception leaves this file.
-#include <algorithm>
+// Protobuf bytes → Model. Every length, count and nesting depth of the untrusted file is checked here, in read_tensor.cpp or in
+// read_type.cpp. Malformed protobuf is thrown by protozero and turned into a Status by `nested`, at the innermost message, so
+// that the error can name the way to it; no exception leaves this file.
 #include <new>
 
 #include "base/error.h"
@@ -10,6 +9,7 @@
 #include "onnx/proto_fields.h"
 #include "onnx/quote.h"
 #include "onnx/read_tensor.h"
+#include "onnx/read_type.h"
 #include "onnx/wire.h"
 
 namespace ocior::onnx {
@@ -48,10 +48,6 @@ class Reader {
   Status function(Fields fields, Function& out);
   Status sparse_tensor(Fields fields, SparseTensor& out);
   Status value_info(Fields fields, ValueInfo& out);
-  Status type(Fields fields, int depth, Type& out);
-  Status tensor_type(Fields fields, Type& out);
-  Status element_type(Fields fields, int depth, Type& out);
-  Status shape(Fields fields, Type& out);
 
   // Appends to `list` what `read` makes of the message that `fields` stands on; errors are labelled "<what> <index> <name>".
   template <class T, class Read>
@@ -59,10 +55,12 @@ class Reader {
     OCIOR_RETURN_IF_ERROR(context_.take());
     const Fields message = fields.message();
     T& item = list.emplace_back();
-    return nested([&] { return read(message, item); }, [&] {
-      if constexpr (requires { item.name; }) return fmt::format("{} {} {}", what, list.size() - 1, quoted(item.name));
-      else return fmt::format("{} {}", what, list.size() - 1);
-    });
+    return nested([&] { return read(message, item); },
+                  [&] {
+                    if constexpr (requires { item.name; })
+                      return fmt::format("{} {} {}", what, list.size() - 1, quoted(item.name));
+                    else return fmt::format("{} {}", what, list.size() - 1);
+                  });
   }
   Status append_node(Fields& fields, int depth, std::vector<Node>& list) {
     return append(fields, list, "node", [&, depth](Fields f, Node& item) { return node(f, depth, item); });
@@ -80,7 +78,7 @@ class Reader {
     return append(fields, list, what, [&](Fields f, ValueInfo& item) { return value_info(f, item); });
   }
   Status append_type(Fields& fields, std::vector<Type>& list) {
-    return append(fields, list, "type", [&](Fields f, Type& item) { return type(f, 1, item); });
+    return append(fields, list, "type", [&](Fields f, Type& item) { return read_type(f, context_, item); });
   }
   Status append_graph(Fields& fields, int depth, std::vector<std::shared_ptr<Graph>>& list) {
     return append(fields, list, "graph", [&, depth](Fields f, std::shared_ptr<Graph>& item) {
@@ -208,6 +206,7 @@ Status Reader::function(Fields fields, Function& out) {
       case F::kAttributeProto: status = append_attribute(fields, 1, out.attribute_defaults); break;
       case F::kValueInfo: status = append_value(fields, "value info", out.value_info); break;
       case F::kOverload: out.overload = fields.text(); break;
+      case F::kMetadataProps: status = append_entry(fields, out.metadata); break;
       default: fields.skip();
     }
     OCIOR_RETURN_IF_ERROR(status);
@@ -238,8 +237,9 @@ Kind kind_of_field(uint32_t tag) {
   }
 }
 
-constexpr std::string_view kKindNames[] = {"undefined", "float", "int", "string", "tensor", "graph", "floats", "ints", "strings",
-                                           "tensors", "graphs", "sparse tensor", "sparse tensors", "type", "types"};
+constexpr std::string_view kKindNames[] = {"undefined",      "float", "int",     "string",  "tensor", "graph",
+                                           "floats",         "ints",  "strings", "tensors", "graphs", "sparse tensor",
+                                           "sparse tensors", "type",  "types"};
 
 std::string_view name_of(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
 
@@ -247,8 +247,9 @@ std::string_view name_of(Kind kind) { return kKindNames[static_cast<int>(kind)];
 Status settle_kind(int64_t declared, Kind found, Attribute& out) {
   if (out.name.empty()) return error(Code::kInvalidGraph, "the attribute's name is missing");
   if (declared < 0 || declared >= static_cast<int64_t>(std::size(kKindNames)))
-    return error(Code::kInvalidGraph, "attribute type {} is unknown; this version knows 1 to {}", declared, std::size(kKindNames) - 1);
-  out.kind = declared ? static_cast<Kind>(declared) : found;   // files of IR version 1 declare none
+    return error(Code::kInvalidGraph, "attribute type {} is unknown; this version knows 1 to {}", declared,
+                 std::size(kKindNames) - 1);
+  out.kind = declared ? static_cast<Kind>(declared) : found;  // files of IR version 1 declare none
   if (found != Kind::kUndefined && found != out.kind)
     return error(Code::kInvalidGraph, "it is declared as {} but has a value of kind {}", name_of(out.kind), name_of(found));
   if (!out.ref_attr_name.empty()) {
@@ -256,9 +257,11 @@ Status settle_kind(int64_t declared, Kind found, Attribute& out) {
     return error(Code::kInvalidGraph, "it refers to {} and also has a value; expected one of them", quoted(out.ref_attr_name));
   }
   if (out.kind == Kind::kUndefined) return error(Code::kInvalidGraph, "it has neither a type nor a value");
-  const bool is_message = out.kind == Kind::kTensor || out.kind == Kind::kGraph || out.kind == Kind::kSparseTensor || out.kind == Kind::kTypeProto;
-  if (is_message && found == Kind::kUndefined) return error(Code::kInvalidGraph, "it is declared as {} but has no value", name_of(out.kind));
-  return {};   // numbers and lists without a field are zero and empty
+  const bool is_message =
+      out.kind == Kind::kTensor || out.kind == Kind::kGraph || out.kind == Kind::kSparseTensor || out.kind == Kind::kTypeProto;
+  if (is_message && found == Kind::kUndefined)
+    return error(Code::kInvalidGraph, "it is declared as {} but has no value", name_of(out.kind));
+  return {};  // numbers and lists without a field are zero and empty
 }
 
 Status Reader::attribute(Fields fields, int depth, Attribute& out) {
@@ -268,9 +271,11 @@ Status Reader::attribute(Fields fields, int depth, Attribute& out) {
   while (fields.next()) {
     const Kind kind = kind_of_field(fields.tag());
     if (kind != Kind::kUndefined) {
-      const bool is_single = kind == Kind::kTensor || kind == Kind::kGraph || kind == Kind::kSparseTensor || kind == Kind::kTypeProto;
+      const bool is_single =
+          kind == Kind::kTensor || kind == Kind::kGraph || kind == Kind::kSparseTensor || kind == Kind::kTypeProto;
       if (found != Kind::kUndefined && (found != kind || is_single))
-        return error(Code::kInvalidGraph, "it has values of kind {} and of kind {}; expected one value", name_of(found), name_of(kind));
+        return error(Code::kInvalidGraph, "it has values of kind {} and of kind {}; expected one value", name_of(found),
+                     name_of(kind));
       found = kind;
       OCIOR_RETURN_IF_ERROR(attribute_value(fields, depth, out));
       continue;
@@ -295,9 +300,12 @@ Status Reader::attribute_value(Fields& fields, int depth, Attribute& out) {
     case F::kFloats: fields.append_floats(out.floats); return {};
     case F::kInts: fields.append_int64s(out.ints); return {};
     case F::kStrings: return append_text(fields, out.strings);
-    case F::kT: case F::kTensors: return append_tensor(fields, out.tensors);
-    case F::kG: case F::kGraphs: return append_graph(fields, depth, out.graphs);
-    case F::kTp: case F::kTypeProtos: return append_type(fields, out.types);
+    case F::kT:
+    case F::kTensors: return append_tensor(fields, out.tensors);
+    case F::kG:
+    case F::kGraphs: return append_graph(fields, depth, out.graphs);
+    case F::kTp:
+    case F::kTypeProtos: return append_type(fields, out.types);
     default: return append_sparse(fields, out.sparse_tensors);
   }
 }
@@ -313,9 +321,10 @@ Status check_sparse(const SparseTensor& sparse) {
   const bool fits = values.size() == 1 && sparse.indices.dtype == DType::kInt64 && !indices.empty() && indices.size() <= 2 &&
                     indices[0] == values[0] && (indices.size() == 1 || indices[1] == rank);
   if (fits) return {};
-  return error(Code::kInvalidGraph, "values of shape {} do not go with indices of type {} and shape {} in a tensor of shape {}; "
-               "expected values [n] and int64 indices [n] or [n, {}]", shape_text(values), name_of(sparse.indices.dtype),
-               shape_text(indices), shape_text(sparse.dims), rank);
+  return error(Code::kInvalidGraph,
+               "values of shape {} do not go with indices of type {} and shape {} in a tensor of shape {}; "
+               "expected values [n] and int64 indices [n] or [n, {}]",
+               shape_text(values), name_of(sparse.indices.dtype), shape_text(indices), shape_text(sparse.dims), rank);
 }
 
 Status Reader::sparse_tensor(Fields fields, SparseTensor& out) {
@@ -348,95 +357,19 @@ Status Reader::value_info(Fields fields, ValueInfo& out) {
       case F::kName: out.name = fields.text(); break;
       case F::kType: {
         const Fields message = fields.message();
-        OCIOR_RETURN_IF_ERROR(nested([&] { return type(message, 1, out.type); }, [] { return "type"; }));
+        OCIOR_RETURN_IF_ERROR(nested([&] { return read_type(message, context_, out.type); }, [] { return "type"; }));
         break;
       }
       case F::kDocString: out.doc = fields.text(); break;
+      case F::kMetadataProps: OCIOR_RETURN_IF_ERROR(append_entry(fields, out.metadata)); break;
       default: fields.skip();
     }
-  return {};
-}
-
-// A TypeProto is a oneof: the last alternative counts.
-Status Reader::type(Fields fields, int depth, Type& out) {
-  using F = field::Type;
-  if (depth > context_.limits.max_depth)
-    return error(Code::kInvalidGraph, "types are nested more than {} deep; raise ReadLimits::max_depth if the model is trusted",
-                 context_.limits.max_depth);
-  while (fields.next()) {
-    const uint32_t tag = fields.tag();
-    Type::Kind kind = Type::Kind::kNone;
-    switch (tag) {
-      case F::kTensorType: kind = Type::Kind::kTensor; break;
-      case F::kSparseTensorType: kind = Type::Kind::kSparseTensor; break;
-      case F::kSequenceType: kind = Type::Kind::kSequence; break;
-      case F::kOptionalType: kind = Type::Kind::kOptional; break;
-      case F::kMapType: kind = Type::Kind::kMap; break;
-      default: fields.skip(); continue;
-    }
-    OCIOR_RETURN_IF_ERROR(context_.take());
-    out = Type{.kind = kind};
-    const Fields message = fields.message();
-    const bool is_tensor = kind == Type::Kind::kTensor || kind == Type::Kind::kSparseTensor;
-    OCIOR_RETURN_IF_ERROR(is_tensor ? tensor_type(message, out) : element_type(message, depth, out));
-  }
-  return {};
-}
-
-Status Reader::tensor_type(Fields fields, Type& out) {
-  using F = field::TensorType;
-  while (fields.next()) switch (fields.tag()) {
-      case F::kElemType: {
-        const int32_t number = fields.int32();
-        if (number != 0) { OCIOR_ASSIGN(out.dtype, checked_dtype(number)); }   // some writers leave the type of inner values open
-        break;
-      }
-      case F::kShape: OCIOR_RETURN_IF_ERROR(shape(fields.message(), out)); break;
-      default: fields.skip();
-    }
-  return {};
-}
-
-// The body of a sequence, optional (elem_type = 1) or map (key_type = 1, value_type = 2).
-Status Reader::element_type(Fields fields, int depth, Type& out) {
-  const bool is_map = out.kind == Type::Kind::kMap;
-  const uint32_t element = is_map ? uint32_t{field::MapType::kValueType} : uint32_t{field::ElementType::kElemType};
-  while (fields.next()) {
-    if (fields.tag() == element) {
-      out.element = std::make_shared<Type>();
-      OCIOR_RETURN_IF_ERROR(type(fields.message(), depth + 1, *out.element));
-    } else if (is_map && fields.tag() == field::MapType::kKeyType) {
-      OCIOR_ASSIGN(out.dtype, checked_dtype(fields.int32()));
-    } else {
-      fields.skip();
-    }
-  }
-  if (!out.element) return error(Code::kInvalidGraph, "the element type of a sequence, optional or map is missing");
-  return {};
-}
-
-Status Reader::shape(Fields fields, Type& out) {
-  out.has_shape = true;
-  while (fields.next()) {
-    if (fields.tag() != field::Shape::kDim) {
-      fields.skip();
-      continue;
-    }
-    OCIOR_RETURN_IF_ERROR(context_.take());
-    Dimension& dim = out.shape.emplace_back();
-    for (Fields f = fields.message(); f.next();) switch (f.tag()) {   // a oneof: the last alternative counts
-        case field::Dimension::kDimValue: dim = {.value = std::max<int64_t>(f.int64(), -1)}; break;   // negative: writers mean "unknown"
-        case field::Dimension::kDimParam: dim = {.param = f.text()}; break;
-        default: f.skip();
-      }
-    if (static_cast<int64_t>(out.shape.size()) > context_.limits.max_rank)
-      return error(Code::kInvalidGraph, "a shape has more than the {} dimensions allowed", context_.limits.max_rank);
-  }
   return {};
 }
 
 // `label` is the path or a word for bytes from memory.
-Status read_into(std::span<const std::byte> bytes, const std::string& label, const ReadLimits& limits, ExternalData external, Model& out) {
+Status read_into(std::span<const std::byte> bytes, const std::string& label, const ReadLimits& limits, ExternalData external,
+                 Model& out) {
   if (bytes.empty()) return error(Code::kInvalidProtobuf, "{}: it is empty; expected an ONNX model", label);
   Status status;
   try {
@@ -449,7 +382,8 @@ Status read_into(std::span<const std::byte> bytes, const std::string& label, con
     return error(Code::kFail, "{}: reading failed: {}", label, e.what());
   }
   if (status.code() == Code::kInvalidProtobuf)
-    if (const std::string_view what = describe_foreign(bytes); !what.empty()) return error(Code::kInvalidProtobuf, "{}: {}", label, what);
+    if (const std::string_view what = describe_foreign(bytes); !what.empty())
+      return error(Code::kInvalidProtobuf, "{}: {}", label, what);
   return status;
 }
 
@@ -468,11 +402,13 @@ Result<Model> read_file(const std::string& path, const ReadLimits& limits) {
   model.files.push_back(file);
   model.storage.push_back(file);
   const std::string real = path_of_descriptor(file->fd());
-  OCIOR_RETURN_IF_ERROR(read_into(file->bytes(), path, limits, ExternalData(folder_of(path), real.empty() ? "" : folder_of(real)), model));
+  OCIOR_RETURN_IF_ERROR(
+      read_into(file->bytes(), path, limits, ExternalData(folder_of(path), real.empty() ? "" : folder_of(real)), model));
   return model;
 }
 
-Result<Model> read_bytes(std::span<const std::byte> bytes, std::shared_ptr<const void> keep, const std::string& folder, const ReadLimits& limits) {
+Result<Model> read_bytes(std::span<const std::byte> bytes, std::shared_ptr<const void> keep, const std::string& folder,
+                         const ReadLimits& limits) {
   Model model;
   if (keep) model.storage.push_back(std::move(keep));
   OCIOR_RETURN_IF_ERROR(read_into(bytes, "model in memory", limits, ExternalData(folder, ""), model));

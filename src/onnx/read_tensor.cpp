@@ -19,10 +19,10 @@ using F = field::Tensor;
 // What the fields of a TensorProto say, before anything is checked against anything else.
 struct Parts {
   int64_t dtype = 0;
-  uint32_t typed_field = 0;               // which of float_data, int32_data, …; 0 when there is none
-  int typed_chunks = 0;                   // occurrences of it: one when packed
+  uint32_t typed_field = 0;  // which of float_data, int32_data, …; 0 when there is none
+  int typed_chunks = 0;      // occurrences of it: one when packed
   std::span<const std::byte> raw;
-  std::span<const std::byte> chunk;       // the last chunk of float_data or double_data
+  std::span<const std::byte> chunk;  // the last chunk of float_data or double_data
   std::vector<std::pair<std::string, std::string>> external;
   bool is_external = false;
 };
@@ -42,10 +42,13 @@ const char* name_of_field(uint32_t tag) {
 // The typed field that onnx.proto prescribes for a type.
 uint32_t typed_field_of(DType dtype) {
   switch (dtype) {
-    case DType::kFloat: case DType::kComplex64: return F::kFloatData;
-    case DType::kDouble: case DType::kComplex128: return F::kDoubleData;
+    case DType::kFloat:
+    case DType::kComplex64: return F::kFloatData;
+    case DType::kDouble:
+    case DType::kComplex128: return F::kDoubleData;
     case DType::kInt64: return F::kInt64Data;
-    case DType::kUint32: case DType::kUint64: return F::kUint64Data;
+    case DType::kUint32:
+    case DType::kUint64: return F::kUint64Data;
     case DType::kString: return F::kStringData;
     default: return F::kInt32Data;
   }
@@ -58,13 +61,18 @@ Status read_parts(Fields fields, ReadContext& context, Parts& parts, Tensor& out
     switch (tag) {
       case F::kDims: fields.append_int64s(out.dims); break;
       case F::kDataType: parts.dtype = fields.int32(); break;
-      case F::kSegment: return error(Code::kNotImplemented, "it is stored in segments, which no tool writes; save the model again");
+      case F::kSegment:
+        return error(Code::kNotImplemented, "it is stored in segments, which no tool writes; save the model again");
       case F::kName: out.name = fields.text(); break;
       case F::kDocString: out.doc = fields.text(); break;
       case F::kRawData: parts.raw = fields.bytes(); break;
       case F::kExternalData:
         OCIOR_RETURN_IF_ERROR(context.take());
         parts.external.push_back(read_entry(fields.message()));
+        break;
+      case F::kMetadataProps:
+        OCIOR_RETURN_IF_ERROR(context.take());
+        out.metadata.push_back(read_entry(fields.message()));
         break;
       case F::kDataLocation: parts.is_external = fields.int32() == 1; break;
       case F::kStringData:
@@ -79,7 +87,8 @@ Status read_parts(Fields fields, ReadContext& context, Parts& parts, Tensor& out
                        tag == F::kUint64Data || tag == F::kStringData;
     if (!typed) continue;
     if (parts.typed_field && parts.typed_field != tag)
-      return error(Code::kInvalidGraph, "it has both {} and {}; expected one of them", name_of_field(parts.typed_field), name_of_field(tag));
+      return error(Code::kInvalidGraph, "it has both {} and {}; expected one of them", name_of_field(parts.typed_field),
+                   name_of_field(tag));
     parts.typed_field = tag;
     ++parts.typed_chunks;
   }
@@ -95,11 +104,12 @@ struct Narrow {
   int64_t bad_index = -1, bad_value = 0;
 
   explicit Narrow(DType type) : dtype(type) {
-    const int bits = std::clamp(bits_of(type), 8, 64);   // sub-byte types come as whole bytes
+    const int bits = std::clamp(bits_of(type), 8, 64);  // sub-byte types come as whole bytes
     const bool is_signed = type == DType::kInt8 || type == DType::kInt16 || type == DType::kInt32 || type == DType::kInt64;
     const bool is_unsigned = type == DType::kUint8 || type == DType::kUint16 || type == DType::kUint32;
-    most = is_signed || bits == 64 ? static_cast<int64_t>(~uint64_t{0} >> (65 - bits)) : static_cast<int64_t>(~uint64_t{0} >> (64 - bits));
-    least = is_unsigned ? 0 : -static_cast<int64_t>(~uint64_t{0} >> (65 - bits)) - 1;   // bit patterns may be sign-extended
+    most = is_signed || bits == 64 ? static_cast<int64_t>(~uint64_t{0} >> (65 - bits))
+                                   : static_cast<int64_t>(~uint64_t{0} >> (64 - bits));
+    least = is_unsigned ? 0 : -static_cast<int64_t>(~uint64_t{0} >> (65 - bits)) - 1;  // bit patterns may be sign-extended
   }
 
   void add(uint64_t varint) {
@@ -133,8 +143,8 @@ Status read_typed(Fields fields, const Parts& parts, Tensor& out) {
     }
   }
   if (narrow.bad_index >= 0)
-    return error(Code::kInvalidGraph, "{} has the value {} at index {}, which does not fit type {}", name_of_field(parts.typed_field),
-                 narrow.bad_value, narrow.bad_index, name_of(out.dtype));
+    return error(Code::kInvalidGraph, "{} has the value {} at index {}, which does not fit type {}",
+                 name_of_field(parts.typed_field), narrow.bad_value, narrow.bad_index, name_of(out.dtype));
   out.owned = std::make_shared<const std::vector<std::byte>>(std::move(narrow.bytes));
   out.raw = *out.owned;
   return {};
@@ -151,15 +161,18 @@ Result<int64_t> decimal(const std::string& key, const std::string& text) {
 struct Place {
   std::string location;
   int64_t offset = 0;
-  int64_t length = -1;   // -1: whatever the shape needs
+  int64_t length = -1;  // -1: whatever the shape needs
 };
 
 Result<Place> read_place(const std::vector<std::pair<std::string, std::string>>& entries) {
   Place place;
   for (const auto& [key, value] : entries) {
     if (key == "location") place.location = value;
-    else if (key == "offset") { OCIOR_ASSIGN(place.offset, decimal(key, value)); }
-    else if (key == "length") { OCIOR_ASSIGN(place.length, decimal(key, value)); }
+    else if (key == "offset") {
+      OCIOR_ASSIGN(place.offset, decimal(key, value));
+    } else if (key == "length") {
+      OCIOR_ASSIGN(place.length, decimal(key, value));
+    }
   }
   return place;
 }
@@ -172,7 +185,8 @@ Status wrong_size(const Tensor& tensor, int64_t expected, int64_t got, const cha
 Status read_external(const Parts& parts, int64_t expected, ExternalData& external, Tensor& out) {
   if (!parts.raw.empty() || parts.typed_field)
     return error(Code::kInvalidGraph, "it has external data and also {}; expected one of them", name_of_field(parts.typed_field));
-  if (out.dtype == DType::kString) return error(Code::kInvalidGraph, "strings cannot be external data; store them as string_data");
+  if (out.dtype == DType::kString)
+    return error(Code::kInvalidGraph, "strings cannot be external data; store them as string_data");
   OCIOR_ASSIGN(const Place place, read_place(parts.external));
   if (place.length >= 0 && place.length != expected) return wrong_size(out, expected, place.length, "its external data");
   if (expected == 0) return {};
@@ -180,8 +194,10 @@ Status read_external(const Parts& parts, int64_t expected, ExternalData& externa
   const auto bytes = file->bytes();
   const auto size = static_cast<int64_t>(bytes.size());
   if (place.offset > size || expected > size - place.offset)
-    return error(Code::kInvalidGraph, "{} bytes at offset {} of external data file {} are needed, but the file has {} bytes; "
-                 "it is truncated or belongs to another model", expected, place.offset, quoted(place.location), size);
+    return error(Code::kInvalidGraph,
+                 "{} bytes at offset {} of external data file {} are needed, but the file has {} bytes; "
+                 "it is truncated or belongs to another model",
+                 expected, place.offset, quoted(place.location), size);
   out.raw = bytes.subspan(static_cast<size_t>(place.offset), static_cast<size_t>(expected));
   return {};
 }
@@ -189,7 +205,8 @@ Status read_external(const Parts& parts, int64_t expected, ExternalData& externa
 Status read_strings(const Parts& parts, int64_t elements, const Tensor& out) {
   if (!parts.raw.empty()) return error(Code::kInvalidGraph, "strings cannot be raw_data; store them as string_data");
   if (static_cast<int64_t>(out.strings.size()) == elements) return {};
-  return error(Code::kInvalidGraph, "shape {} needs {} strings, but string_data holds {}", shape_text(out.dims), elements, out.strings.size());
+  return error(Code::kInvalidGraph, "shape {} needs {} strings, but string_data holds {}", shape_text(out.dims), elements,
+               out.strings.size());
 }
 
 Status read_payload(Fields fields, const Parts& parts, ReadContext& context, Tensor& out) {
@@ -200,7 +217,8 @@ Status read_payload(Fields fields, const Parts& parts, ReadContext& context, Ten
   int64_t elements = 0;
   OCIOR_ASSIGN(const int64_t expected, payload_bytes(out.dtype, out.dims, elements));
   if (expected > limits.max_tensor_bytes)
-    return error(Code::kInvalidGraph, "shape {} takes {} bytes; at most {} are allowed", shape_text(out.dims), expected, limits.max_tensor_bytes);
+    return error(Code::kInvalidGraph, "shape {} takes {} bytes; at most {} are allowed", shape_text(out.dims), expected,
+                 limits.max_tensor_bytes);
   if (parts.is_external) return read_external(parts, expected, context.external, out);
   if (parts.typed_field && parts.typed_field != typed_field_of(out.dtype))
     return error(Code::kInvalidGraph, "values of type {} are stored in {}; expected {} or raw_data", name_of(out.dtype),
@@ -241,7 +259,8 @@ Result<int64_t> payload_bytes(DType dtype, std::span<const int64_t> dims, int64_
 
 Status ReadContext::take() {
   if (++items <= limits.max_items) return {};
-  return error(Code::kInvalidGraph, "the model has more than {} parts; raise ReadLimits::max_items if it is trusted", limits.max_items);
+  return error(Code::kInvalidGraph, "the model has more than {} parts; raise ReadLimits::max_items if it is trusted",
+               limits.max_items);
 }
 
 std::pair<std::string, std::string> read_entry(Fields fields) {

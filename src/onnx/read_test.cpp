@@ -9,6 +9,7 @@ namespace {
 
 using protozero::pbf_writer;
 using Names = std::vector<std::string>;
+using Entries = std::vector<std::pair<std::string, std::string>>;
 
 // A model whose graph is what `fill` writes.
 template <class Fill>
@@ -61,18 +62,18 @@ TEST(Read, EveryFieldOfAnOfficialFile) {
   EXPECT_EQ(m.producer_name + "|" + m.producer_version + "|" + m.domain + "|" + m.doc, "make_models.py|1|org.example|model doc");
   EXPECT_EQ(m.model_version, 3);
   EXPECT_EQ(m.opset_imports, (std::vector<std::pair<std::string, int64_t>>{{"", 21}, {"test.ops", 1}}));
-  EXPECT_EQ(m.metadata, (std::vector<std::pair<std::string, std::string>>{{"mk", "mv"}}));
+  EXPECT_EQ(m.metadata, (Entries{{"mk", "mv"}}));
   EXPECT_EQ(m.path, data_file("every_field.onnx"));
   EXPECT_EQ(m.files.size(), 1u);
   const Graph& g = m.graph;
   EXPECT_EQ(g.name + "|" + g.doc, "main|graph doc");
-  EXPECT_EQ(g.metadata, (std::vector<std::pair<std::string, std::string>>{{"gk", "gv"}}));
+  EXPECT_EQ(g.metadata, (Entries{{"gk", "gv"}}));
   ASSERT_EQ(g.nodes.size(), 2u);
   const Node& n = g.nodes[0];
   EXPECT_EQ(n.name + "|" + n.op_type + "|" + n.domain + "|" + n.overload + "|" + n.doc, "all|Everything|test.ops|v2|node doc");
   EXPECT_EQ(n.inputs, (Names{"x", "", "w"}));
   EXPECT_EQ(n.outputs, Names{"y"});
-  EXPECT_EQ(n.metadata, (std::vector<std::pair<std::string, std::string>>{{"k", "v"}}));
+  EXPECT_EQ(n.metadata, (Entries{{"k", "v"}}));
   EXPECT_EQ(g.nodes[1].overload, "o");
   ASSERT_EQ(g.initializers.size(), 1u);
   EXPECT_EQ(floats_of(g.initializers[0]), std::vector<float>{9.0f});
@@ -90,11 +91,21 @@ TEST(Read, EveryAttributeKind) {
   std::map<std::string, Attribute> a;
   for (const Attribute& attribute : read->graph.nodes.at(0).attributes) a[attribute.name] = attribute;
   using Kind = Attribute::Kind;
-  const std::map<std::string, Kind> kinds = {
-      {"f", Kind::kFloat}, {"i", Kind::kInt}, {"s", Kind::kString}, {"t", Kind::kTensor}, {"g", Kind::kGraph}, {"floats", Kind::kFloats},
-      {"ints", Kind::kInts}, {"strings", Kind::kStrings}, {"tensors", Kind::kTensors}, {"graphs", Kind::kGraphs},
-      {"sparse_tensor", Kind::kSparseTensor}, {"sparse_tensors", Kind::kSparseTensors}, {"tp", Kind::kTypeProto}, {"tps", Kind::kTypeProtos},
-      {"empty_ints", Kind::kInts}};
+  const std::map<std::string, Kind> kinds = {{"f", Kind::kFloat},
+                                             {"i", Kind::kInt},
+                                             {"s", Kind::kString},
+                                             {"t", Kind::kTensor},
+                                             {"g", Kind::kGraph},
+                                             {"floats", Kind::kFloats},
+                                             {"ints", Kind::kInts},
+                                             {"strings", Kind::kStrings},
+                                             {"tensors", Kind::kTensors},
+                                             {"graphs", Kind::kGraphs},
+                                             {"sparse_tensor", Kind::kSparseTensor},
+                                             {"sparse_tensors", Kind::kSparseTensors},
+                                             {"tp", Kind::kTypeProto},
+                                             {"tps", Kind::kTypeProtos},
+                                             {"empty_ints", Kind::kInts}};
   ASSERT_EQ(a.size(), kinds.size());
   for (const auto& [name, kind] : kinds) EXPECT_EQ(a[name].kind, kind) << name;
   EXPECT_EQ(a["f"].f, 0.5f);
@@ -138,7 +149,10 @@ TEST(Read, TypesAndFunctions) {
   EXPECT_TRUE(v["scalar"].type.shape.empty());
   EXPECT_FALSE(v["unranked"].type.has_shape);
   EXPECT_EQ(v["unranked"].doc, "value doc");
+  EXPECT_EQ(v["x"].metadata, (Entries{{"vk", "vv"}}));
+  EXPECT_EQ(read->graph.initializers.at(0).metadata, (Entries{{"tk", "tv"}}));
   ASSERT_EQ(read->functions.size(), 1u);
+  EXPECT_EQ(read->functions[0].metadata, (Entries{{"fk", "fv"}}));
   const Function& f = read->functions[0];
   EXPECT_EQ(f.domain + "|" + f.name + "|" + f.overload + "|" + f.doc, "test.ops|Twice|o|function doc");
   EXPECT_EQ(f.inputs, Names{"a"});
@@ -176,7 +190,8 @@ TEST(Read, NestedGraphs) {
   limits.max_depth = 3;
   EXPECT_TRUE(read_file(data_file("control_flow.onnx"), limits).ok());
   limits.max_depth = 2;
-  EXPECT_ERROR(read_file(data_file("control_flow.onnx"), limits), Code::kInvalidGraph, "nested more than 2 deep", "control_flow.onnx: graph: node 0");
+  EXPECT_ERROR(read_file(data_file("control_flow.onnx"), limits), Code::kInvalidGraph, "nested more than 2 deep",
+               "control_flow.onnx: graph: node 0");
 }
 
 TEST(Read, OldFilesDeclareNoAttributeType) {
@@ -185,8 +200,13 @@ TEST(Read, OldFilesDeclareNoAttributeType) {
   std::map<std::string, Attribute::Kind> kinds;
   for (const Attribute& attribute : read->graph.nodes.at(0).attributes) kinds[attribute.name] = attribute.kind;
   using Kind = Attribute::Kind;
-  EXPECT_EQ(kinds, (std::map<std::string, Kind>{{"f", Kind::kFloat}, {"i", Kind::kInt}, {"s", Kind::kString}, {"floats", Kind::kFloats},
-                                                {"ints", Kind::kInts}, {"strings", Kind::kStrings}, {"t", Kind::kTensor}}));
+  EXPECT_EQ(kinds, (std::map<std::string, Kind>{{"f", Kind::kFloat},
+                                                {"i", Kind::kInt},
+                                                {"s", Kind::kString},
+                                                {"floats", Kind::kFloats},
+                                                {"ints", Kind::kInts},
+                                                {"strings", Kind::kStrings},
+                                                {"t", Kind::kTensor}}));
 }
 
 TEST(Read, PackedAndUnpackedListsAreTheSame) {
@@ -194,7 +214,7 @@ TEST(Read, PackedAndUnpackedListsAreTheSame) {
   const std::vector<float> values = {1, 2, 3, 4};
   const std::string packed = model_with_tensor([&](pbf_writer& t) {
     t.add_packed_int64(field::Tensor::kDims, dims.begin(), dims.end());
-    t.add_packed_float(field::Tensor::kFloatData, values.begin(), values.end());   // before the type, which is legal
+    t.add_packed_float(field::Tensor::kFloatData, values.begin(), values.end());  // before the type, which is legal
     t.add_int32(field::Tensor::kDataType, 1);
   });
   const std::string unpacked = model_with_tensor([&](pbf_writer& t) {
@@ -206,7 +226,7 @@ TEST(Read, PackedAndUnpackedListsAreTheSame) {
   ASSERT_TRUE(a.ok() && b.ok()) << a.status().message() << b.status().message();
   EXPECT_TRUE(same(*a, *b));
   EXPECT_EQ(floats_of(a->graph.initializers.at(0)), values);
-  EXPECT_EQ(a->graph.initializers[0].owned, nullptr);   // straight from the file
+  EXPECT_EQ(a->graph.initializers[0].owned, nullptr);  // straight from the file
   const auto ints = read_text(model_with_attribute([](pbf_writer& t) {
     const std::vector<int64_t> some = {-1, 300};
     t.add_packed_int64(field::Attribute::kInts, some.begin(), some.end());
@@ -242,12 +262,15 @@ TEST(Read, PayloadMustFitTheShape) {
   EXPECT_TRUE(tensor({5}, DType::kUint2, "ab").ok());
   EXPECT_TRUE(tensor({0, 7}, DType::kFloat, "").ok());
   EXPECT_TRUE(tensor({}, DType::kFloat, "abcd").ok());
-  EXPECT_ERROR(tensor({2, 3}, DType::kFloat, std::string(20, 'x')), Code::kInvalidGraph, "graph: tensor 0 'w'", "[2, 3]", "need 24 bytes", "raw_data holds 20");
+  EXPECT_ERROR(tensor({2, 3}, DType::kFloat, std::string(20, 'x')), Code::kInvalidGraph, "graph: tensor 0 'w'", "[2, 3]",
+               "need 24 bytes", "raw_data holds 20");
   EXPECT_ERROR(tensor({3}, DType::kInt4, "abc"), Code::kInvalidGraph, "need 2 bytes", "holds 3");
   EXPECT_ERROR(tensor({2}, DType::kFloat, ""), Code::kInvalidGraph, "need 8 bytes", "holds 0");
   EXPECT_ERROR(tensor({-1}, DType::kFloat, "abcd"), Code::kInvalidGraph, "negative dimension");
-  EXPECT_ERROR(tensor({int64_t{1} << 40, int64_t{1} << 40}, DType::kFloat, ""), Code::kInvalidGraph, "more elements than can be counted");
-  EXPECT_ERROR(tensor({0, int64_t{1} << 40, int64_t{1} << 40}, DType::kFloat, ""), Code::kInvalidGraph, "more elements than can be counted");
+  EXPECT_ERROR(tensor({int64_t{1} << 40, int64_t{1} << 40}, DType::kFloat, ""), Code::kInvalidGraph,
+               "more elements than can be counted");
+  EXPECT_ERROR(tensor({0, int64_t{1} << 40, int64_t{1} << 40}, DType::kFloat, ""), Code::kInvalidGraph,
+               "more elements than can be counted");
   EXPECT_ERROR(tensor({int64_t{1} << 62}, DType::kFloat, ""), Code::kInvalidGraph, "more bytes than can be counted");
   EXPECT_ERROR(tensor({int64_t{1} << 50}, DType::kInt8, ""), Code::kInvalidGraph, "at most");
   EXPECT_ERROR(tensor(std::vector<int64_t>(65, 1), DType::kInt8, "a"), Code::kInvalidGraph, "65 dimensions");
@@ -274,12 +297,17 @@ TEST(Read, TypedFieldsMustFitTheType) {
   EXPECT_ERROR(tensor(1, DType::kInt8, int32(128)), Code::kInvalidGraph, "does not fit");
   EXPECT_ERROR(tensor(1, DType::kFloat, int32(1)), Code::kInvalidGraph, "int32_data", "expected float_data");
   EXPECT_ERROR(tensor(2, DType::kInt8, int32(1)), Code::kInvalidGraph, "need 2 bytes", "int32_data holds 1");
-  EXPECT_ERROR(tensor(1, DType::kInt8, [](pbf_writer& t) { t.add_int32(5, 1), t.add_bytes(9, "a"); }), Code::kInvalidGraph, "both raw_data and int32_data");
-  EXPECT_ERROR(tensor(1, DType::kInt8, [](pbf_writer& t) { t.add_int32(5, 1), t.add_int64(7, 1); }), Code::kInvalidGraph, "both int32_data and int64_data");
-  EXPECT_ERROR(tensor(1, DType::kUint32, [](pbf_writer& t) { t.add_uint64(11, uint64_t{1} << 32); }), Code::kInvalidGraph, "does not fit");
+  EXPECT_ERROR(tensor(1, DType::kInt8, [](pbf_writer& t) { t.add_int32(5, 1), t.add_bytes(9, "a"); }), Code::kInvalidGraph,
+               "both raw_data and int32_data");
+  EXPECT_ERROR(tensor(1, DType::kInt8, [](pbf_writer& t) { t.add_int32(5, 1), t.add_int64(7, 1); }), Code::kInvalidGraph,
+               "both int32_data and int64_data");
+  EXPECT_ERROR(tensor(1, DType::kUint32, [](pbf_writer& t) { t.add_uint64(11, uint64_t{1} << 32); }), Code::kInvalidGraph,
+               "does not fit");
   EXPECT_TRUE(tensor(1, DType::kUint64, [](pbf_writer& t) { t.add_uint64(11, ~uint64_t{0}); }).ok());
-  EXPECT_ERROR(tensor(2, DType::kString, [](pbf_writer& t) { t.add_bytes(6, "a"); }), Code::kInvalidGraph, "needs 2 strings", "holds 1");
-  EXPECT_ERROR(tensor(1, DType::kFloat, [](pbf_writer& t) { t.add_message(3, std::string()); }), Code::kNotImplemented, "segments");
+  EXPECT_ERROR(tensor(2, DType::kString, [](pbf_writer& t) { t.add_bytes(6, "a"); }), Code::kInvalidGraph, "needs 2 strings",
+               "holds 1");
+  EXPECT_ERROR(tensor(1, DType::kFloat, [](pbf_writer& t) { t.add_message(3, std::string()); }), Code::kNotImplemented,
+               "segments");
   const auto complex = tensor(1, DType::kComplex128, [](pbf_writer& t) { t.add_double(10, 1.0), t.add_double(10, 2.0); });
   ASSERT_TRUE(complex.ok()) << complex.status().message();
   EXPECT_EQ(complex->graph.initializers[0].raw.size(), 16u);
@@ -288,15 +316,21 @@ TEST(Read, TypedFieldsMustFitTheType) {
 TEST(Read, AttributesMustAgreeWithThemselves) {
   using F = field::Attribute;
   const auto attribute = [](auto fill) { return read_text(model_with_attribute(fill)); };
-  EXPECT_TRUE(attribute([](pbf_writer& a) { a.add_int32(F::kType, 2); }).ok());   // an int of 0, as proto3 writers leave it out
+  EXPECT_TRUE(attribute([](pbf_writer& a) { a.add_int32(F::kType, 2); }).ok());  // an int of 0, as proto3 writers leave it out
   EXPECT_TRUE(attribute([](pbf_writer& a) { a.add_string(F::kRefAttrName, "r"); }).ok());
-  EXPECT_ERROR(attribute([](pbf_writer&) {}), Code::kInvalidGraph, "graph: node 0 '': attribute 0 'a'", "neither a type nor a value");
-  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_int32(F::kType, 2), a.add_float(F::kF, 1); }), Code::kInvalidGraph, "declared as int", "kind float");
-  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_int64(F::kI, 2), a.add_float(F::kF, 1); }), Code::kInvalidGraph, "expected one value");
+  EXPECT_ERROR(attribute([](pbf_writer&) {}), Code::kInvalidGraph, "graph: node 0 '': attribute 0 'a'",
+               "neither a type nor a value");
+  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_int32(F::kType, 2), a.add_float(F::kF, 1); }), Code::kInvalidGraph,
+               "declared as int", "kind float");
+  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_int64(F::kI, 2), a.add_float(F::kF, 1); }), Code::kInvalidGraph,
+               "expected one value");
   EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_int32(F::kType, 77); }), Code::kInvalidGraph, "type 77 is unknown");
-  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_int32(F::kType, 4); }), Code::kInvalidGraph, "declared as tensor but has no value");
-  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_string(F::kRefAttrName, "r"), a.add_int64(F::kI, 1); }), Code::kInvalidGraph, "also has a value");
-  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_string(F::kName, ""), a.add_int64(F::kI, 1); }), Code::kInvalidGraph, "name is missing");
+  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_int32(F::kType, 4); }), Code::kInvalidGraph,
+               "declared as tensor but has no value");
+  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_string(F::kRefAttrName, "r"), a.add_int64(F::kI, 1); }), Code::kInvalidGraph,
+               "also has a value");
+  EXPECT_ERROR(attribute([](pbf_writer& a) { a.add_string(F::kName, ""), a.add_int64(F::kI, 1); }), Code::kInvalidGraph,
+               "name is missing");
 }
 
 TEST(Read, BrokenProtobufNamesThePlace) {
@@ -378,7 +412,8 @@ TEST_F(ReadFile, WrongFilesGetAClearSentence) {
   EXPECT_ERROR(read_file(folder_), Code::kInvalidArgument, "folder");
   const auto file = [&](const std::string& text) { return put("m.onnx", text), read_file(at("m.onnx")); };
   EXPECT_ERROR(file(""), Code::kInvalidProtobuf, "m.onnx: it is empty");
-  EXPECT_ERROR(file(std::string("\x40\0\0\0\0\0\0\0{\"__metadata__\":", 23)), Code::kInvalidProtobuf, "m.onnx: this is a safetensors checkpoint", "ocior convert");
+  EXPECT_ERROR(file(std::string("\x40\0\0\0\0\0\0\0{\"__metadata__\":", 23)), Code::kInvalidProtobuf,
+               "m.onnx: this is a safetensors checkpoint", "ocior convert");
   EXPECT_ERROR(file(std::string("\x18\x00\x00\x00ORTM\0\0\0\0", 12)), Code::kInvalidProtobuf, "ONNX Runtime's own format");
   EXPECT_ERROR(file(std::string("PK\x03\x04\0\0\x08\x08", 8)), Code::kInvalidProtobuf, "PyTorch checkpoint", "ocior convert");
   EXPECT_ERROR(file("\x80\x02}q\x01."), Code::kInvalidProtobuf, "PyTorch checkpoint");
@@ -391,7 +426,8 @@ TEST_F(ReadFile, WrongFilesGetAClearSentence) {
   EXPECT_ERROR(file(whole.substr(0, whole.size() / 2)), Code::kInvalidProtobuf, "truncated");
 }
 
-// Reading must follow the graph, not the weights: a sparse file of 5 GB with its graph above 4 GiB reads at once and stays on the disk.
+// Reading must follow the graph, not the weights: a sparse file of 5 GB with its graph above 4 GiB reads at once and stays on the
+// disk.
 TEST_F(ReadFile, ReadsFilesAboveFourGigabytesWithoutTouchingPayloads) {
   const int64_t big = (int64_t{5} << 30) / 4;
   std::string tensor, tail;
@@ -399,10 +435,10 @@ TEST_F(ReadFile, ReadsFilesAboveFourGigabytesWithoutTouchingPayloads) {
   t.add_int64(field::Tensor::kDims, big);
   t.add_int32(field::Tensor::kDataType, 1);
   t.add_string(field::Tensor::kName, "huge");
-  tensor += "\x4a";                                                     // raw_data
+  tensor += "\x4a";  // raw_data
   protozero::add_varint_to_buffer(&tensor, static_cast<uint64_t>(big) * 4);
   pbf_writer(tail).add_string(field::Graph::kName, "after");
-  std::string graph = "\x2a";                                           // initializer
+  std::string graph = "\x2a";  // initializer
   protozero::add_varint_to_buffer(&graph, tensor.size() + static_cast<uint64_t>(big) * 4);
   graph += tensor;
   std::string model = "\x08\x0a\x3a";

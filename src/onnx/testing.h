@@ -2,8 +2,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <protozero/pbf_writer.hpp>
 #include <stdlib.h>
+#include <protozero/pbf_writer.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -24,7 +24,7 @@ bool same_list(const std::vector<T>& a, const std::vector<T>& b, Same same_item)
 }
 inline bool same(const Tensor& a, const Tensor& b) {
   return a.name == b.name && a.doc == b.doc && a.dtype == b.dtype && a.dims == b.dims && a.strings == b.strings &&
-         std::equal(a.raw.begin(), a.raw.end(), b.raw.begin(), b.raw.end());
+         a.metadata == b.metadata && std::equal(a.raw.begin(), a.raw.end(), b.raw.begin(), b.raw.end());
 }
 inline bool same(const SparseTensor& a, const SparseTensor& b) {
   return same(a.values, b.values) && same(a.indices, b.indices) && a.dims == b.dims;
@@ -35,7 +35,9 @@ inline bool same(const Type& a, const Type& b) {
          same_list(a.shape, b.shape, [](auto& x, auto& y) { return same(x, y); }) && !a.element == !b.element &&
          (!a.element || same(*a.element, *b.element));
 }
-inline bool same(const ValueInfo& a, const ValueInfo& b) { return a.name == b.name && same(a.type, b.type) && a.doc == b.doc; }
+inline bool same(const ValueInfo& a, const ValueInfo& b) {
+  return a.name == b.name && same(a.type, b.type) && a.doc == b.doc && a.metadata == b.metadata;
+}
 inline bool same(const Attribute& a, const Attribute& b) {
   const auto same_items = [](auto& x, auto& y) { return same(x, y); };
   return a.name == b.name && a.ref_attr_name == b.ref_attr_name && a.doc == b.doc && a.kind == b.kind &&
@@ -52,16 +54,16 @@ inline bool same(const Node& a, const Node& b) {
 inline bool same(const Graph& a, const Graph& b) {
   const auto same_items = [](auto& x, auto& y) { return same(x, y); };
   return a.name == b.name && a.doc == b.doc && a.metadata == b.metadata && same_list(a.nodes, b.nodes, same_items) &&
-         same_list(a.initializers, b.initializers, same_items) && same_list(a.sparse_initializers, b.sparse_initializers, same_items) &&
-         same_list(a.inputs, b.inputs, same_items) && same_list(a.outputs, b.outputs, same_items) &&
-         same_list(a.value_info, b.value_info, same_items);
+         same_list(a.initializers, b.initializers, same_items) &&
+         same_list(a.sparse_initializers, b.sparse_initializers, same_items) && same_list(a.inputs, b.inputs, same_items) &&
+         same_list(a.outputs, b.outputs, same_items) && same_list(a.value_info, b.value_info, same_items);
 }
 inline bool same(const Function& a, const Function& b) {
   const auto same_items = [](auto& x, auto& y) { return same(x, y); };
   return a.name == b.name && a.domain == b.domain && a.overload == b.overload && a.doc == b.doc && a.inputs == b.inputs &&
          a.outputs == b.outputs && a.attributes == b.attributes && a.opset_imports == b.opset_imports &&
-         same_list(a.attribute_defaults, b.attribute_defaults, same_items) && same_list(a.nodes, b.nodes, same_items) &&
-         same_list(a.value_info, b.value_info, same_items);
+         a.metadata == b.metadata && same_list(a.attribute_defaults, b.attribute_defaults, same_items) &&
+         same_list(a.nodes, b.nodes, same_items) && same_list(a.value_info, b.value_info, same_items);
 }
 inline bool same(const Model& a, const Model& b) {
   return a.ir_version == b.ir_version && a.producer_name == b.producer_name && a.producer_version == b.producer_version &&
@@ -112,7 +114,8 @@ void expect_error(const T& result, Code code, std::initializer_list<const char*>
   else status = &result.status();
   EXPECT_EQ(status->code(), code) << "line " << line << ": " << status->message();
   for (const char* word : words)
-    EXPECT_NE(status->message().find(word), std::string::npos) << "line " << line << ": '" << word << "' is not in: " << status->message();
+    EXPECT_NE(status->message().find(word), std::string::npos)
+        << "line " << line << ": '" << word << "' is not in: " << status->message();
 }
 #define EXPECT_ERROR(result, code, ...) expect_error(result, code, {__VA_ARGS__}, __LINE__)
 

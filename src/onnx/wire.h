@@ -1,6 +1,7 @@
 // Protobuf messages as sequences of fields: a thin skin over protozero for the reader of this folder.
 // protozero 1.7 cuts lengths to 32 bits; here they are 64 bits and checked, so files above 2 GiB can be read.
-// Malformed bytes throw protozero::exception, which never leaves read.cpp. Views point into the given bytes. Not shared by threads.
+// Malformed bytes throw protozero::exception, which never leaves read.cpp. Views point into the given bytes. Not shared by
+// threads.
 #pragma once
 
 #include <cstddef>

@@ -1,13 +1,11 @@
-// Model → protobuf bytes. One description of the messages (the put_ functions) runs twice: over a Sizer, which notes the length of
-// every message in the order of visits, then over an Emitter, which streams fields with those lengths. No payload is copied on the
-// way to a file, and lengths are 64-bit. Checks what a hand-built Model may have wrong, so that no file is written that cannot be read.
+// Model → protobuf bytes. One description of the messages (Putter) runs twice: over a Sizer, then over an Emitter (wire_out.h),
+// so that no payload is copied on the way to a file. Checks what a hand-built Model may have wrong: no file is written that
+// cannot be read.
 #include <unistd.h>
 
 #include <algorithm>
 #include <limits>
 #include <new>
-#include <protozero/types.hpp>
-#include <protozero/varint.hpp>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -15,86 +13,22 @@
 #include "onnx/proto_fields.h"
 #include "onnx/quote.h"
 #include "onnx/read_tensor.h"
+#include "onnx/wire_out.h"
 
 namespace ocior::onnx {
 namespace {
 
-using protozero::pbf_wire_type;
 using Kind = Attribute::Kind;
 
-constexpr int64_t kProtobufLimit = std::numeric_limits<int32_t>::max();   // protobuf libraries read no larger message
+constexpr int64_t kProtobufLimit = std::numeric_limits<int32_t>::max();  // protobuf libraries read no larger message
 constexpr size_t kExternalAtLeast = 1024;
-constexpr int64_t kExternalAlignment = 4096;   // onnx.proto: offsets should be multiples of the page size
-
-uint64_t key_of(uint32_t tag, pbf_wire_type type) { return protozero::tag_and_type(tag, type); }
+constexpr int64_t kExternalAlignment = 4096;  // onnx.proto: offsets should be multiples of the page size
 
 // Where initializers went that do not fit into the protobuf. Keyed by address: the Model is not changed while it is written.
 struct ExternalLayout {
   std::string location;
   std::map<const Tensor*, int64_t> offsets;
   std::vector<const Tensor*> order;
-};
-
-// Counts bytes and notes message lengths.
-class Sizer {
- public:
-  void varint(uint32_t tag, uint64_t value) { size_ += key(tag) + protozero::length_of_varint(value); }
-  void float32(uint32_t tag, float) { size_ += key(tag) + sizeof(float); }
-  void bytes(uint32_t tag, std::span<const std::byte> view) { size_ += key(tag) + protozero::length_of_varint(view.size()) + view.size(); }
-  template <class Body>
-  Status message(uint32_t tag, Body body) {
-    const size_t index = sizes_.size();
-    sizes_.push_back(0);
-    const uint64_t before = std::exchange(size_, 0);
-    Status status = body();
-    sizes_[index] = size_;
-    size_ += before + key(tag) + protozero::length_of_varint(sizes_[index]);
-    return status;
-  }
-
-  uint64_t size() const { return size_; }
-  std::vector<uint64_t> take_sizes() { return std::move(sizes_); }
-
- private:
-  static uint64_t key(uint32_t tag) { return protozero::length_of_varint(key_of(tag, pbf_wire_type::varint)); }
-
-  uint64_t size_ = 0;
-  std::vector<uint64_t> sizes_;
-};
-
-// Sends the same fields to `sink(span) -> Status`; the first error stays.
-template <class Sink>
-class Emitter {
- public:
-  Emitter(std::vector<uint64_t> sizes, Sink sink) : sizes_(std::move(sizes)), sink_(std::move(sink)) {}
-
-  void varint(uint32_t tag, uint64_t value) { put(key_of(tag, pbf_wire_type::varint)), put(value); }
-  void float32(uint32_t tag, float value) { put(key_of(tag, pbf_wire_type::fixed32)), send(std::as_bytes(std::span(&value, 1))); }
-  void bytes(uint32_t tag, std::span<const std::byte> view) {
-    put(key_of(tag, pbf_wire_type::length_delimited)), put(view.size()), send(view);
-  }
-  template <class Body>
-  Status message(uint32_t tag, Body body) {
-    put(key_of(tag, pbf_wire_type::length_delimited)), put(sizes_[next_++]);
-    OCIOR_RETURN_IF_ERROR(status_);
-    return body();
-  }
-  const Status& status() const { return status_; }
-
- private:
-  void put(uint64_t value) {
-    char buffer[protozero::max_varint_length];
-    const int n = protozero::add_varint_to_buffer(buffer, value);
-    send(std::as_bytes(std::span(buffer, static_cast<size_t>(n))));
-  }
-  void send(std::span<const std::byte> view) {
-    if (status_.ok()) status_ = sink_(view);
-  }
-
-  std::vector<uint64_t> sizes_;
-  size_t next_ = 0;
-  Sink sink_;
-  Status status_;
 };
 
 // The messages of onnx.proto, over either of the two. Empty strings and lists are left out, as protobuf does.
@@ -115,7 +49,7 @@ class Putter {
   }
   void number(uint32_t tag, int64_t value) { out_.varint(tag, static_cast<uint64_t>(value)); }
   void numbers(uint32_t tag, const std::vector<int64_t>& list) {
-    for (const int64_t value : list) number(tag, value);   // one by one, as onnx.proto (proto2) declares dims and ints
+    for (const int64_t value : list) number(tag, value);  // one by one, as onnx.proto (proto2) declares dims and ints
   }
   void entry(uint32_t tag, std::string_view key, std::string_view value) {
     (void)out_.message(tag, [&] {
@@ -142,7 +76,8 @@ class Putter {
     for (const auto& item : list) {
       Status status = out_.message(tag, [&] { return put(item); });
       if (!status.ok()) {
-        if constexpr (requires { item.name; }) return with_context(std::move(status), fmt::format("{} {} {}", what, index, quoted(item.name)));
+        if constexpr (requires { item.name; })
+          return with_context(std::move(status), fmt::format("{} {} {}", what, index, quoted(item.name)));
         else return with_context(std::move(status), fmt::format("{} {}", what, index));
       }
       ++index;
@@ -254,6 +189,7 @@ Status Putter<Out>::function(const Function& function) {
   OCIOR_RETURN_IF_ERROR(attributes(F::kAttributeProto, function.attribute_defaults, 1));
   OCIOR_RETURN_IF_ERROR(values(F::kValueInfo, function.value_info, "value info"));
   text(F::kOverload, function.overload);
+  entries(F::kMetadataProps, function.metadata);
   return {};
 }
 
@@ -287,7 +223,9 @@ Status Putter<Out>::attribute(const Attribute& a, int depth) {
     case Kind::kFloat: out_.float32(F::kF, a.f); return {};
     case Kind::kInt: number(F::kI, a.i); return {};
     case Kind::kString: bytes(F::kS, a.s); return {};
-    case Kind::kFloats: for (const float value : a.floats) out_.float32(F::kFloats, value); return {};
+    case Kind::kFloats:
+      for (const float value : a.floats) out_.float32(F::kFloats, value);
+      return {};
     case Kind::kInts: numbers(F::kInts, a.ints); return {};
     case Kind::kStrings: texts(F::kStrings, a.strings); return {};
     case Kind::kTensor: return tensors(F::kT, a.tensors);
@@ -327,6 +265,7 @@ Status Putter<Out>::tensor(const Tensor& t) {
   const auto outside = external_.offsets.find(&t);
   if (outside == external_.offsets.end() && t.dtype != DType::kString) out_.bytes(F::kRawData, t.raw);
   text(F::kDocString, t.doc);
+  entries(F::kMetadataProps, t.metadata);
   if (outside == external_.offsets.end()) return {};
   entry(F::kExternalData, "location", external_.location);
   entry(F::kExternalData, "offset", std::to_string(outside->second));
@@ -350,6 +289,7 @@ Status Putter<Out>::value_info(const ValueInfo& value) {
   text(F::kName, value.name);
   if (value.type.kind != Type::Kind::kNone) OCIOR_RETURN_IF_ERROR(out_.message(F::kType, [&] { return type(value.type, 1); }));
   text(F::kDocString, value.doc);
+  entries(F::kMetadataProps, value.metadata);
   return {};
 }
 
@@ -365,6 +305,7 @@ Status Putter<Out>::type(const Type& t, int depth) {
   }
   if (!t.element) return error(Code::kInvalidArgument, "the element type of a sequence, optional or map is missing");
   const bool is_map = t.kind == Type::Kind::kMap;
+  if (is_map && t.dtype == DType::kUndefined) return error(Code::kInvalidArgument, "the key type of a map is missing");
   const uint32_t tag = is_map ? F::kMapType : t.kind == Type::Kind::kSequence ? F::kSequenceType : F::kOptionalType;
   return out_.message(tag, [&] {
     if (is_map) number(field::MapType::kKeyType, static_cast<int64_t>(t.dtype));
@@ -447,7 +388,7 @@ Status write_checked(const Model& model, const std::string& path, const WriteOpt
   OCIOR_ASSIGN(auto sizes, measure(model, layout, total));
   std::optional<AtomicFile> data;
   if (total >= options.external_threshold || total > kProtobufLimit) {
-    layout.location = path.substr(path.rfind('/') + 1) + ".data";   // rfind gives npos, which is -1, for a bare name
+    layout.location = path.substr(path.rfind('/') + 1) + ".data";  // rfind gives npos, which is -1, for a bare name
     int64_t end = 0;
     lay_out(model.graph, end, layout);
     OCIOR_ASSIGN(sizes, measure(model, layout, total));
@@ -468,7 +409,8 @@ Status write_checked(const Model& model, const std::string& path, const WriteOpt
 Status write_file(const Model& model, const std::string& path, const WriteOptions& options) {
   try {
     Status status = write_checked(model, path, options);
-    return status.ok() || status.message().starts_with(path) ? status : with_context(std::move(status), path + ": cannot write the model");
+    return status.ok() || status.message().starts_with(path) ? status
+                                                             : with_context(std::move(status), path + ": cannot write the model");
   } catch (const std::bad_alloc&) {
     return error(Code::kFail, "{}: not enough memory to write the model", path);
   }

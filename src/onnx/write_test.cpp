@@ -69,10 +69,12 @@ TEST(WriteBytes, InconsistentModelsAreRefused) {
   };
   const auto attribute = [&](Attribute a) { return broken([&](Model& m) { m.graph.nodes[0].attributes = {a}; }); };
   using Kind = Attribute::Kind;
-  EXPECT_ERROR(broken([](Model& m) { m.graph.initializers[1].dims = {999}; }), Code::kInvalidArgument, "tensor 1 'big'", "3996", "4000");
+  EXPECT_ERROR(broken([](Model& m) { m.graph.initializers[1].dims = {999}; }), Code::kInvalidArgument, "tensor 1 'big'", "3996",
+               "4000");
   EXPECT_ERROR(broken([](Model& m) { m.graph.initializers[1].dtype = DType::kUndefined; }), Code::kInvalidGraph, "element type");
   EXPECT_ERROR(broken([](Model& m) { m.graph.nodes[0].op_type = ""; }), Code::kInvalidArgument, "node 0", "op_type");
-  EXPECT_ERROR(broken([](Model& m) { m.graph.inputs[0].type.kind = Type::Kind::kSequence; }), Code::kInvalidArgument, "input 0 'x'", "element type");
+  EXPECT_ERROR(broken([](Model& m) { m.graph.inputs[0].type.kind = Type::Kind::kSequence; }), Code::kInvalidArgument,
+               "input 0 'x'", "element type");
   EXPECT_ERROR(attribute({.kind = Kind::kInt}), Code::kInvalidArgument, "name");
   EXPECT_ERROR(attribute({.name = "a"}), Code::kInvalidArgument, "attribute 0 'a'");
   EXPECT_ERROR(attribute({.name = "a", .kind = Kind::kTensor}), Code::kInvalidArgument, "0 values");
@@ -89,7 +91,9 @@ TEST(WriteBytes, FailsAboveTwoGigabytes) {
   const size_t size = size_t{1} << 31;
   void* zeros = mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (zeros == MAP_FAILED) GTEST_SKIP() << "not enough address space";
-  m.graph.initializers.push_back({.name = "huge", .dtype = DType::kInt8, .dims = {static_cast<int64_t>(size)},
+  m.graph.initializers.push_back({.name = "huge",
+                                  .dtype = DType::kInt8,
+                                  .dims = {static_cast<int64_t>(size)},
                                   .raw = {static_cast<const std::byte*>(zeros), size}});
   EXPECT_ERROR(write_bytes(m), Code::kInvalidArgument, "protobuf ends at 2147483647");
   munmap(zeros, size);
@@ -147,7 +151,7 @@ TEST_F(WriteFile, FileSizeLimit) {
   struct rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto handler = signal(SIGXFSZ, SIG_IGN);
-  const struct rlimit small{1 << 20, before.rlim_max};
+  const struct rlimit small { 1 << 20, before.rlim_max };
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   const Status whole = write_file(m, at("m.onnx"));
   const Status split = write_file(m, at("m.onnx"), {.external_threshold = 1});

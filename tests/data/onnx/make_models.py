@@ -39,8 +39,7 @@ def every_field():
     )
     node.overload = "v2"
     node.metadata_props.add(key="k", value="v")
-    zero = node.attribute.add(name="empty_ints", type=AttributeProto.INTS, doc_string="attribute doc")
-    zero.doc_string = "attribute doc"
+    node.attribute.add(name="empty_ints", type=AttributeProto.INTS, doc_string="attribute doc")
     body = helper.make_node("Everything", ["a"], ["b"], domain="test.ops")
     body.attribute.add(name="f", type=AttributeProto.FLOAT, ref_attr_name="alpha")
     function = helper.make_function(
@@ -49,6 +48,7 @@ def every_field():
         [helper.make_attribute("beta", 2.0)], overload="o", value_info=[helper.make_tensor_value_info("b", F, ["n"])],
     )
     function.doc_string = "function doc"
+    function.metadata_props.add(key="fk", value="fv")
     inputs = [
         helper.make_tensor_value_info("x", F, ["batch", 3, None]),
         helper.make_tensor_sequence_value_info("seq", I64, [1]),
@@ -64,6 +64,8 @@ def every_field():
         [helper.make_tensor_value_info("z", F, ["batch"])], [sparse],
     )
     graph.metadata_props.add(key="gk", value="gv")
+    graph.input[0].metadata_props.add(key="vk", value="vv")
+    graph.initializer[0].metadata_props.add(key="tk", value="tv")
     model = model_of(graph, functions=[function], producer_version="1", domain="org.example", model_version=3, doc_string="model doc",
                      opset_imports=[helper.make_opsetid("ai.onnx", 21), helper.make_opsetid("test.ops", 1)])
     model.metadata_props.add(key="mk", value="mv")
