@@ -61,6 +61,7 @@ class Compiler {
     for (const auto& sub : step.op->subgraphs()) {
       ProgramOptions options = program_->options_;
       options.cache = {};   // subgraphs are small; their weights stay in memory
+      options.sources.clear();
       OCIOR_ASSIGN(auto program, Program::compile(*sub, options, notes_));
       step.subprograms.push_back(std::move(program));
     }
@@ -130,9 +131,10 @@ Status Compiler::prepare() {
     p.steps_[i].prepared = std::move(prepared).value();
   }
   keep_plain_constants();
-  Team team(p.options_.threads);
+  Team team;   // every core the process may use: packing is short and bound by memory
   std::string note;
-  OCIOR_RETURN_IF_ERROR(p.weights_->finish(p.options_.cache, team, note));
+  OCIOR_RETURN_IF_ERROR(p.weights_->finish(p.options_.cache, p.options_.sources, team, note));
+  p.options_.sources.clear();
   if (!note.empty()) notes_.push_back(std::move(note));
   return {};
 }

@@ -68,6 +68,7 @@ struct ProgramOptions {
   int threads = 0;                       // most workers of one run; 0: all
   CacheKey cache;                        // empty folder: packed weights stay in anonymous memory
   size_t plan_capacity = 64;
+  std::vector<std::shared_ptr<const MappedFile>> sources;   // the model's files, whose pages are given back while packing
 };
 
 class Program {

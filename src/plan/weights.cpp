@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -25,6 +26,7 @@ constexpr size_t kAlign = 64;
 constexpr size_t kBigPage = size_t{2} << 20;
 constexpr size_t kHashChunk = size_t{4} << 20;
 constexpr uint64_t kMagic = 0x0001'6577'726f'6963;   // "ciorwe", version 1
+constexpr uint64_t kSumStep = 0x9e3779b97f4a7c15;
 constexpr uint64_t kCacheLimit = uint64_t{8} << 30;
 
 // First bytes of a cache file. A file is trusted without reading it while the machine has not restarted since it was written (pages that a
@@ -43,18 +45,20 @@ std::string boot_id() {
 }
 
 // Hash of chunk hashes, so that all workers share one large input.
-XXH128_hash_t hash_all(std::span<const std::byte> bytes, Team& team) {
+XXH128_hash_t hash_all(std::span<const std::byte> bytes, Team& team, const MappedFile* file = nullptr) {
   const auto chunks = static_cast<int64_t>((bytes.size() + kHashChunk - 1) / kHashChunk);
   std::vector<XXH128_hash_t> hashes(static_cast<size_t>(chunks));
   team.parallel_for(chunks, nullptr, [&](int64_t i, int) {
     const size_t at = static_cast<size_t>(i) * kHashChunk;
-    hashes[static_cast<size_t>(i)] = XXH3_128bits(bytes.data() + at, std::min(kHashChunk, bytes.size() - at));
+    const auto chunk = bytes.subspan(at, std::min(kHashChunk, bytes.size() - at));
+    hashes[static_cast<size_t>(i)] = XXH3_128bits(chunk.data(), chunk.size());
+    if (file) file->release(chunk);
   });
   return XXH3_128bits_withSeed(hashes.data(), hashes.size() * sizeof(XXH128_hash_t), bytes.size());
 }
 
-std::string hex_of(std::span<const std::byte> bytes, Team& team) {
-  const XXH128_hash_t h = hash_all(bytes, team);
+std::string hex_of(std::span<const std::byte> bytes, Team& team, const MappedFile* file = nullptr) {
+  const XXH128_hash_t h = hash_all(bytes, team, file);
   return fmt::format("{:016x}{:016x}", h.high64, h.low64);
 }
 
@@ -92,7 +96,7 @@ Result<std::string> content_hash(const std::string& path, const std::string& fol
     if (std::getline(in, known) && std::getline(in, hash) && known == identity && hash.size() == 32) return hash;
   }
   OCIOR_ASSIGN(const auto file, MappedFile::open(path));
-  std::string hash = hex_of(file->bytes(), team);
+  std::string hash = hex_of(file->bytes(), team, file.get());
   if (remember) {
     // A file that changed in this very clock tick could change again unseen: only settled files are remembered.
     struct timespec now;
@@ -137,25 +141,24 @@ void* WeightStore::add_plain(const Tensor& tensor) {
 
 uint64_t WeightStore::layout_hash() const { return XXH3_64bits(layout_.data(), layout_.size()); }
 
-void WeightStore::fill(Team& team) {
-  // One flat list of chunks over all items, so that workers stay busy whatever the sizes.
-  std::vector<int64_t> first(items_.size() + 1, 0);
-  for (size_t i = 0; i < items_.size(); ++i) first[i + 1] = first[i] + items_[i].chunks;
-  team.parallel_for_dynamic(first.back(), nullptr, [&](int64_t index, int) {
-    const auto i = static_cast<size_t>(std::upper_bound(first.begin(), first.end(), index) - first.begin() - 1);
-    const Item& item = items_[i];
-    const int64_t chunk = index - first[i];
-    std::byte* to = base_ + kHeader + item.offset;
+void SourcePages::used(size_t bytes) {
+  constexpr size_t kStep = size_t{32} << 20;
+  since_ += bytes;
+  if (since_ < kStep) return;
+  since_ = 0;
+  for (const auto& file : files_) file->release();
+}
+
+void WeightStore::fill(const Item& item, std::byte* to, Team& team) {
+  const size_t step = item.chunks > 0 ? (item.bytes + static_cast<size_t>(item.chunks) - 1) / static_cast<size_t>(item.chunks) : 0;
+  team.parallel_for_dynamic(item.chunks, nullptr, [&](int64_t chunk, int) {
     if (item.fill) return item.fill(item.context, to, chunk);
-    const size_t step = (item.bytes + static_cast<size_t>(item.chunks) - 1) / static_cast<size_t>(item.chunks);
     const size_t at = std::min(item.bytes, static_cast<size_t>(chunk) * step);
     std::memcpy(to + at, static_cast<const std::byte*>(item.source.data()) + at, std::min(step, item.bytes - at));
   });
 }
 
-uint64_t WeightStore::checksum(Team& team) const { return hash_all({base_ + kHeader, used_}, team).low64; }
-
-bool WeightStore::map_cached(const std::string& path, std::string& note) {
+bool WeightStore::map_cached(const std::string& path, Team& team, std::string& note) {
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return false;
   struct stat st;
@@ -174,8 +177,9 @@ bool WeightStore::map_cached(const std::string& path, std::string& note) {
     return false;
   }
   if (boot_id() != std::string_view(header.boot, 39)) {
-    Team team;
-    if (checksum(team) != header.checksum) {
+    uint64_t sum = 0;
+    for (const Item& item : items_) sum = sum * kSumStep + hash_all({base_ + kHeader + item.offset, item.bytes}, team).low64;
+    if (sum != header.checksum) {
       note = path + ": its checksum is wrong; it is written again";
       close(fd);
       return false;
@@ -188,61 +192,88 @@ bool WeightStore::map_cached(const std::string& path, std::string& note) {
   return true;
 }
 
-int WeightStore::create_file(const CacheKey& key, std::string& temporary, std::string& note) {
-  temporary = fmt::format("{}/.{}.{}.{}", key.folder, key.name, getpid(), static_cast<const void*>(this));
-  const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) {
-    note = fmt::format("{}: {}; packed weights are not cached", temporary, std::strerror(errno));
-    return -1;
-  }
-  // Blocks are allocated before the mapping is written: a full disk is an error here instead of a signal there.
-  if (const int e = posix_fallocate(fd, 0, static_cast<off_t>(kHeader + used_)); e != 0) {
-    note = fmt::format("{}: {}; packed weights are not cached", key.folder, std::strerror(e));
-    close(fd);
-    unlink(temporary.c_str());
-    return -1;
-  }
-  return fd;
+namespace {
+
+// All of `bytes` at `offset`; large ones by all workers.
+bool write_all(int fd, std::span<const std::byte> bytes, size_t offset, Team& team) {
+  const auto pieces = static_cast<int64_t>((bytes.size() + kHashChunk - 1) / kHashChunk);
+  std::atomic<bool> good{true};
+  team.parallel_for(pieces, nullptr, [&](int64_t i, int) {
+    size_t at = static_cast<size_t>(i) * kHashChunk;
+    const size_t end = std::min(bytes.size(), at + kHashChunk);
+    while (at < end) {
+      const ssize_t n = pwrite(fd, bytes.data() + at, end - at, static_cast<off_t>(offset + at));
+      if (n > 0) at += static_cast<size_t>(n);
+      else if (errno != EINTR) return good.store(false);
+    }
+  });
+  return good;
 }
 
-Status WeightStore::finish(const CacheKey& key, Team& team, std::string& note) {
-  const bool cache = usable_folder(key.folder) && used_ > 0;
-  if (!key.folder.empty() && !cache && used_ > 0) note = key.folder + ": not usable as a cache folder; packed weights are not cached";
-  const std::string path = key.folder + "/" + key.name;
-  if (cache && map_cached(path, note)) {
-    mapped_ = true;
-    items_.clear();
-    return {};
+}  // namespace
+
+bool WeightStore::write_file(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team, std::string& note) {
+  const std::string path = key.folder + "/" + key.name, temporary = fmt::format("{}/.{}.{}.{}", key.folder, key.name, getpid(), static_cast<const void*>(this));
+  const auto give_up = [&](int fd) {
+    note = fmt::format("{}: {}; packed weights are not cached", key.folder, std::strerror(errno));
+    if (fd >= 0) close(fd);
+    unlink(temporary.c_str());
+    return false;
+  };
+  const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return give_up(fd);
+  // Written through a buffer that stays in the processor's cache: a mapping of the new file would have every page zeroed first
+  // (measured on DistilBERT: 1.4 s against 0.4 s).
+  size_t largest = 0;
+  for (const Item& item : items_)
+    if (item.fill) largest = std::max(largest, item.bytes);
+  std::unique_ptr<std::byte, decltype(&std::free)> buffer(static_cast<std::byte*>(std::aligned_alloc(kAlign, (largest + kAlign) / kAlign * kAlign)), &std::free);
+  if (!buffer) return give_up(fd);
+  SourcePages pages(sources);
+  uint64_t sum = 0;
+  for (const Item& item : items_) {
+    if (item.fill) fill(item, buffer.get(), team);
+    const std::span<const std::byte> bytes(item.fill ? buffer.get() : static_cast<const std::byte*>(item.source.data()), item.bytes);
+    sum = sum * kSumStep + hash_all(bytes, team).low64;
+    if (!write_all(fd, bytes, kHeader + item.offset, team)) return give_up(fd);
+    pages.used(item.bytes);
   }
-  std::string temporary;
-  int fd = -1;
-  if (cache) {
-    trim_cache(key.folder, kCacheLimit > used_ ? kCacheLimit - used_ : 0);
-    fd = create_file(key, temporary, note);
-  }
-  void* p = fd >= 0 ? mmap(base_, kHeader + used_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0)
-                    : mmap(base_, kHeader + used_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-  if (p == MAP_FAILED) {
-    if (fd >= 0) close(fd), unlink(temporary.c_str());
+  Header header{kMagic, layout_hash(), used_, sum, {}};
+  std::memcpy(header.boot, boot_id().data(), 39);
+  if (ftruncate(fd, static_cast<off_t>(kHeader + used_)) != 0 || pwrite(fd, &header, sizeof header, 0) != sizeof header) return give_up(fd);
+  if (mmap(base_, kHeader + used_, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) return give_up(fd);
+  close(fd);
+  // The mapping stays good even when the name cannot be given.
+  if (rename(temporary.c_str(), path.c_str()) != 0) give_up(-1);
+  return true;
+}
+
+Status WeightStore::fill_memory(std::span<const std::shared_ptr<const MappedFile>> sources, Team& team) {
+  if (mmap(base_, kHeader + used_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
     return error(Code::kFail, "out of memory: {} bytes for the model's weights", used_);
-  }
-  if (fd < 0) madvise(base_, kHeader + used_, MADV_HUGEPAGE);
-  fill(team);
-  if (fd >= 0) {
-    Header header{kMagic, layout_hash(), used_, checksum(team), {}};
-    std::memcpy(header.boot, boot_id().data(), 39);
-    std::memcpy(base_, &header, sizeof header);
-    if (rename(temporary.c_str(), path.c_str()) != 0) {
-      note = fmt::format("{}: {}; packed weights are not cached", path, std::strerror(errno));
-      unlink(temporary.c_str());
-    } else {
-      mapped_ = true;
-    }
-    close(fd);
+  madvise(base_, kHeader + used_, MADV_HUGEPAGE);
+  SourcePages pages(sources);
+  for (const Item& item : items_) {
+    fill(item, base_ + kHeader + item.offset, team);
+    pages.used(item.bytes);
   }
   mprotect(base_, kHeader + used_, PROT_READ);
-  items_.clear();
   return {};
+}
+
+Status WeightStore::finish(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team, std::string& note) {
+  const bool wanted = !key.folder.empty() && !key.name.empty() && used_ > 0;
+  const bool cache = wanted && usable_folder(key.folder);
+  if (wanted && !cache) note = key.folder + ": not usable as a cache folder; packed weights are not cached";
+  mapped_ = cache && map_cached(key.folder + "/" + key.name, team, note);
+  if (cache && !mapped_) {
+    trim_cache(key.folder, kCacheLimit > used_ ? kCacheLimit - used_ : 0);
+    mapped_ = write_file(key, sources, team, note);
+  }
+  const Status filled = mapped_ ? Status() : fill_memory(sources, team);
+  for (const auto& file : sources) file->release();
+  items_.clear();
+  return filled;
 }
 
 void trim_cache(const std::string& folder, uint64_t limit) {

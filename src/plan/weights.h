@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "base/pool.h"
 #include "ocior/status.h"
 #include "ops/operator.h"
@@ -28,6 +29,17 @@ std::string cache_folder();
 Result<std::string> content_hash(const std::string& path, const std::string& folder, Team& team);
 std::string content_hash(std::span<const std::byte> bytes, Team& team);
 
+// Gives back the pages of source files whenever another `kStep` bytes of them have been used.
+class SourcePages {
+ public:
+  explicit SourcePages(std::span<const std::shared_ptr<const MappedFile>> files) : files_(files) {}
+  void used(size_t bytes);
+
+ private:
+  std::span<const std::shared_ptr<const MappedFile>> files_;
+  size_t since_ = 0;
+};
+
 class WeightStore {
  public:
   // `reserve`: upper bound of the bytes that will be asked for (address space only).
@@ -42,8 +54,9 @@ class WeightStore {
   void* add_plain(const Tensor& tensor);
 
   // Backs the region and fills it: from the cache when it holds exactly this layout, else by the pack functions, which also writes the
-  // cache. Trouble with the cache becomes `note`, never an error.
-  Status finish(const CacheKey& key, Team& team, std::string& note);
+  // cache. Pages of `sources` (the files that constants were read from) are given back on the way. Trouble with the cache becomes `note`,
+  // never an error.
+  Status finish(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team, std::string& note);
 
   size_t bytes() const { return used_; }
   bool mapped() const { return mapped_; }
@@ -59,10 +72,11 @@ class WeightStore {
 
   WeightStore() = default;
   uint64_t layout_hash() const;
-  bool map_cached(const std::string& path, std::string& note);
-  int create_file(const CacheKey& key, std::string& temporary, std::string& note);
-  void fill(Team& team);
-  uint64_t checksum(Team& team) const;
+  bool map_cached(const std::string& path, Team& team, std::string& note);
+  // Packs into a new file piece by piece; false (and a note) when it cannot be written, nothing is left then.
+  bool write_file(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team, std::string& note);
+  Status fill_memory(std::span<const std::shared_ptr<const MappedFile>> sources, Team& team);
+  static void fill(const Item& item, std::byte* to, Team& team);
 
   std::byte* base_ = nullptr;     // start of the reserved region; the first page is the file's header
   size_t reserved_ = 0;

@@ -83,8 +83,8 @@ class Loader {
     OCIOR_RETURN_IF_ERROR(read_options());
     OCIOR_ASSIGN(const onnx::Model model, onnx::read_file(path));
     // The cache knows the main file's content only, so a model with other files is packed anew by every session.
-    if (program_options_.cache.folder.size() && model.storage.size() <= 1) {
-      Team team(options_.intra_op_num_threads);
+    if (program_options_.cache.folder.size() && model.files.size() <= 1) {
+      Team team;   // loading is short and bound by memory: every core helps
       auto hash = plan::content_hash(path, program_options_.cache.folder, team);
       if (hash.ok()) program_options_.cache.name = cache_name(*hash);
     }
@@ -95,7 +95,7 @@ class Loader {
     OCIOR_RETURN_IF_ERROR(read_options());
     OCIOR_ASSIGN(const onnx::Model model, onnx::read_bytes(bytes, nullptr));
     if (program_options_.cache.folder.size()) {
-      Team team(options_.intra_op_num_threads);
+      Team team;   // loading is short and bound by memory: every core helps
       program_options_.cache.name = cache_name(plan::content_hash(bytes, team));
     }
     return finish(model, "the model");
@@ -155,6 +155,7 @@ class Loader {
     OCIOR_ASSIGN(rep_->passes, passes::simplify(g, simplify));
     keep("simplify", g);
     std::vector<std::string> notes;
+    program_options_.sources = model.files;
     OCIOR_ASSIGN(rep_->program, plan::Program::compile(g, program_options_, notes));
     for (const std::string& note : notes) log(LogLevel::kInfo, note);
     if (*kernels_notes()) log(LogLevel::kVerbose, kernels_notes());
