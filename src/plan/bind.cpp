@@ -61,6 +61,7 @@ class Binder {
   // Shapes of step `i`; false when the segment ends here.
   Result<bool> bind_step(int i);
   Result<bool> fold(const Step& step);
+  std::vector<int> needed_of(const std::vector<int>& asked) const;
   void add_active(int i, bool dynamic);
   void add_view(int slot, int64_t place);
   void place();
@@ -179,7 +180,7 @@ Result<bool> Binder::bind_step(int i) {
       for (const int out : step.outputs)
         if (out != kNoSlot) types_[static_cast<size_t>(out)] = {};
       plan_->end = i;
-      plan_->needed = shapes.asked;
+      plan_->needed = needed_of(shapes.asked);
       return false;
     }
     add_active(i, true);
@@ -200,6 +201,23 @@ Result<bool> Binder::bind_step(int i) {
   }
   add_active(i, false);
   return true;
+}
+
+// What a step must read to know its shapes, out of all that it asked for: integers say sizes, and few of them.
+std::vector<int> Binder::needed_of(const std::vector<int>& asked) const {
+  constexpr int64_t kFew = 64;
+  const auto count = [&](int slot) {
+    int64_t n = 1;
+    for (const Dim& d : *types_[static_cast<size_t>(slot)].shape) n *= d.value();
+    return n;
+  };
+  std::vector<int> few, rest;
+  for (const int slot : asked) {
+    if (!concrete(types_[static_cast<size_t>(slot)]) || std::find(few.begin(), few.end(), slot) != few.end()) continue;
+    const DType t = types_[static_cast<size_t>(slot)].dtype;
+    (!is_floating(t) && t != DType::kString && count(slot) <= kFew ? few : rest).push_back(slot);
+  }
+  return few.empty() ? rest : few;
 }
 
 // Values that shapes alone decide become constants of the plan.

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -267,7 +268,8 @@ void RunContext::extend_key(const ShapePlan& plan) {
   for (const int slot : plan.needed) {
     const TensorView& v = views_[static_cast<size_t>(slot)];
     readable_.push_back(slot);
-    for (int64_t i = 0; i < v.count(); ++i) key_.push_back(get_int(v.dtype, v.data, i));
+    for (int64_t i = 0; i < v.count(); ++i)
+      key_.push_back(is_floating(v.dtype) ? std::bit_cast<int64_t>(get_double(v.dtype, v.data, i)) : get_int(v.dtype, v.data, i));
   }
 }
 
