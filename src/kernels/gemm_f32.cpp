@@ -12,30 +12,6 @@ constexpr int64_t kMaxRows = 192;   // rows of a chunk: bounds the partial sums 
 constexpr int64_t kDepth = 512;     // k of a panel's slice
 constexpr int64_t kMaxPanels = 4;   // panels side by side when there are few rows
 
-OCIOR_INLINE F32 broadcast(const float* p) {
-#if OCIOR_VEC_512
-  return {(F32::V)_mm512_set1_ps(*p)};
-#elif OCIOR_VEC_256
-  return {_mm256_set1_ps(*p)};
-#elif OCIOR_VEC_BYTES == 16
-  return {F32::V{*p, *p, *p, *p}};
-#else
-  return splat(*p);
-#endif
-}
-
-// sum += x * y. In assembly where the registers are full: g++ picks forms that overwrite x or y and then spills sums (measured: a third
-// of the speed).
-OCIOR_INLINE void multiply_add(F32& sum, F32 x, F32 y) {
-#if OCIOR_VEC_512
-  __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum.v) : "v"(x.v), "v"(y.v));
-#elif OCIOR_VEC_256
-  __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum.v) : "x"(x.v), "x"(y.v));
-#else
-  sum = fma(x, y, sum);
-#endif
-}
-
 // One call of a register tile.
 struct Tile {
   const float* a;
@@ -64,30 +40,23 @@ struct Sums {
   F32 v[kRows][kVecs];
 
   OCIOR_INLINE void start(const Tile& t) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) v[i][j] = t.in == nullptr ? zero() : load(t.in + i * kPanel + j * kLanes);
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i)
+      OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) v[i][j] = t.in == nullptr ? zero() : load(t.in + i * kPanel + j * kLanes);
   }
 
   // Adds a[i * lda] * b[...] for one k.
   OCIOR_INLINE void step(const float* const (&a)[(kRows + 2) / 3], int64_t lda, int64_t k, const float* b, int64_t b_panel) {
     F32 row[kVecs];
-#pragma GCC unroll 16
-    for (int j = 0; j < kVecs; ++j) row[j] = load(b + (j / kTileVecs) * b_panel + (j % kTileVecs) * kLanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const F32 x = broadcast(a[i / 3] + (i % 3) * lda + k);
-#pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) multiply_add(v[i][j], x, row[j]);
+    OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) row[j] = load(b + (j / kTileVecs) * b_panel + (j % kTileVecs) * kLanes);
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i) {
+      const F32 x = load_splat(a[i / 3] + (i % 3) * lda + k);
+      OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) accumulate(v[i][j], x, row[j]);
     }
   }
 
   OCIOR_INLINE void finish(const Tile& t) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) {
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i)
+      OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) {
         F32 y = v[i][j];
         if (t.bias != nullptr) y = fma(y, splat(t.alpha), load(t.bias + j * kLanes));
         if (t.relu) y = max(zero(), y);
@@ -103,8 +72,7 @@ __attribute__((noinline)) void run_tile(const Tile& t) {
   sums.start(t);
   // Groups of three rows share an address register: the addressing modes give a, a + lda and a + 2 lda.
   const float* a[(kRows + 2) / 3];
-#pragma GCC unroll 16
-  for (int g = 0; g < (kRows + 2) / 3; ++g) a[g] = t.a + 3 * g * t.lda;
+  OCIOR_UNROLL for (int g = 0; g < (kRows + 2) / 3; ++g) a[g] = t.a + 3 * g * t.lda;
   const float* b = t.b;
   const char* ahead = t.ahead;
   const int64_t lda = t.lda, b_panel = t.b_panel, ahead_step = t.ahead_step;
@@ -112,11 +80,9 @@ __attribute__((noinline)) void run_tile(const Tile& t) {
   for (; k + kUnroll <= t.k; k += kUnroll) {
     __builtin_prefetch(ahead, 0, 2);
     ahead += ahead_step;
-#pragma GCC unroll 16
-    for (int u = 0; u < kUnroll; ++u) sums.step(a, lda, u, b + u * kPanel, b_panel);
+    OCIOR_UNROLL for (int u = 0; u < kUnroll; ++u) sums.step(a, lda, u, b + u * kPanel, b_panel);
     b += kUnroll * kPanel;
-#pragma GCC unroll 16
-    for (int g = 0; g < (kRows + 2) / 3; ++g) a[g] += kUnroll;
+    OCIOR_UNROLL for (int g = 0; g < (kRows + 2) / 3; ++g) a[g] += kUnroll;
   }
   for (int64_t rest = 0; k + rest < t.k; ++rest) sums.step(a, lda, rest, b + rest * kPanel, b_panel);
   sums.finish(t);

@@ -32,6 +32,14 @@
 #endif
 
 #define OCIOR_INLINE inline __attribute__((always_inline))
+// Before a loop over an array of vectors that must stay in registers. Emulated vectors are memory: unrolling them costs minutes to compile.
+#if OCIOR_EMULATE
+#define OCIOR_UNROLL
+#elif defined(__clang__)
+#define OCIOR_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define OCIOR_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace ocior::OCIOR_ISA {
 
@@ -60,8 +68,8 @@ struct Mask {
 
 // ---- construction, memory ----
 
-OCIOR_INLINE F32 splat(float x) { return {F32::V{} + x}; }
-OCIOR_INLINE I32 splat_int(int32_t x) { return {I32::V{} + x}; }
+OCIOR_INLINE F32 splat(float x) { return {x - F32::V{}}; }  // x - 0 is x, also for -0
+OCIOR_INLINE I32 splat_int(int32_t x) { return {x - I32::V{}}; }
 OCIOR_INLINE F32 zero() { return {F32::V{}}; }
 
 // 0, 1, 2, … kLanes - 1.
@@ -153,6 +161,13 @@ OCIOR_INLINE F32 abs(F32 a) { return from_bits(bits(a) & splat_int(INT32_MAX)); 
 OCIOR_INLINE F32 copysign(F32 magnitude, F32 sign) {
   return from_bits((bits(magnitude) & splat_int(INT32_MAX)) | (bits(sign) & splat_int(INT32_MIN)));
 }
+
+// Whether fma rounds once.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
 
 // a * b + c, rounded once where the machine can (always on avx2 and wider).
 OCIOR_INLINE F32 fma(F32 a, F32 b, F32 c) {

@@ -36,8 +36,7 @@ void split_b(const float* panel, int64_t k, char* to) {
     for (int64_t half = 0; half < 2; ++half) {
       const float* p = panel + 2 * r * kPanel + half * kLanes;
       const Split<kParts> even = split<kParts>(2 * r < k ? load(p) : zero()), odd = split<kParts>(2 * r + 1 < k ? load(p + kPanel) : zero());
-#pragma GCC unroll 3
-      for (int part = 0; part < kParts; ++part) {
+      OCIOR_UNROLL for (int part = 0; part < kParts; ++part) {
         const I32 word = shift_right_logical<16>(even.part[part]) | (odd.part[part] & splat_int(kHighHalf));
         store_int(word, reinterpret_cast<int32_t*>(to + part * kPair + half * kTileBytes + r * 64));
       }
@@ -52,8 +51,7 @@ OCIOR_INLINE void split_a(const float* a, int64_t k, int64_t stride, char* to) {
     const int64_t left = k - half * kLanes;
     const F32 x = left >= kLanes ? load(a + half * kLanes) : left > 0 ? load(a + half * kLanes, left, 0) : zero();
     const Split<kParts> s = split<kParts>(x);
-#pragma GCC unroll 3
-    for (int part = 0; part < kParts; ++part) {
+    OCIOR_UNROLL for (int part = 0; part < kParts; ++part) {
       const Narrow word = __builtin_convertvector((I32::U)shift_right_logical<16>(s.part[part]).v, Narrow);
       __builtin_memcpy(to + part * stride + half * 32, &word, sizeof word);
     }
