@@ -31,8 +31,7 @@ class Binder {
       const Slot& s = program.slots_[i];
       const TensorView& v = known.views[i];
       if (v.dtype != DType::kUndefined) types_[i] = graph::Type::tensor(v.dtype, Dims(v.shape.begin(), v.shape.end()));
-      else if (concrete(s.type) && s.type.dtype != DType::kUndefined && (s.constant.defined() || is_constant_type(s))) types_[i] = s.type;
-      if (s.constant.defined() && !s.overridable) values_[i] = s.constant;
+      if (s.constant.defined() && !s.overridable && s.constant.data()) values_[i] = s.constant;
     }
     for (const int slot : readable) {
       const TensorView& v = known.views[static_cast<size_t>(slot)];
@@ -54,9 +53,6 @@ class Binder {
  private:
   class Shapes;
   class Types;
-
-  // Packed constants have no bytes any more, but their type is still what infer() sees.
-  static bool is_constant_type(const Slot& s) { return s.last_step >= 0; }
 
   // Shapes of step `i`; false when the segment ends here.
   Result<bool> bind_step(int i);

@@ -145,7 +145,7 @@ void Compiler::keep_plain_constants() {
     Slot& s = program_->slots_[i];
     if (!s.constant.defined() || s.constant.bytes() < kSmallConstant || s.constant.dtype() == DType::kString) continue;
     if (plain_readers_[i] <= 0) {
-      s.constant = Tensor();
+      s.constant = Tensor::borrow(s.constant.dtype(), s.constant.shape(), nullptr, s.constant.bytes());   // its type is still asked for
       continue;
     }
     if (void* address = program_->weights_->add_plain(s.constant))

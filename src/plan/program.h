@@ -23,7 +23,7 @@ inline constexpr int kNoSlot = -1;
 struct Slot {
   std::string name;
   graph::Type type;                      // symbolic
-  Tensor constant;                       // defined for constants (and for defaults of overridable inputs)
+  Tensor constant;                       // defined for constants (and for defaults of overridable inputs); data null: only packed forms are left
   bool overridable = false;
   int alias_of = kNoSlot;                // output of a view operator: the slot whose bytes it has
   int last_step = -1;                    // last step that reads it (or an alias of it); steps.size() for program outputs
