@@ -71,6 +71,18 @@ TEST(NnGolden, ReferenceAndRunAgreeWithOnnx) {
   }
 }
 
+TEST(Softmax, BeforeOpset13IsOverAllAxesFromTheGivenOne) {
+  const Tensor x = input_of({{"shape", {2, 3, 4}}, {"phase", 0.5}});
+  const Tensor flat = x.reshaped({2, 12});
+  const Tensor *const one[] = {&x}, *const two[] = {&flat};
+  for (const char* name : {"Softmax", "LogSoftmax"}) {
+    const auto old = run_reference(**make_operator("", name, 12, {}, 1, 1), one, 1);
+    const auto now = run_reference(**make_operator("", name, 13, {}, 1, 1), two, 1);
+    ASSERT_TRUE(old.ok() && now.ok());
+    EXPECT_EQ(difference((*now)[0].reshaped({2, 3, 4}), (*old)[0], 1e-7), "");
+  }
+}
+
 // The message of making or inferring an operator; empty when both succeed.
 struct Wrong {
   std::string_view domain, op;
