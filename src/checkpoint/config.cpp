@@ -13,7 +13,7 @@ namespace {
 using nlohmann::json;
 
 struct FamilyDefaults {
-  std::string_view model_type, prefix;   // prefix: of its class names
+  std::string_view model_type, prefix;  // prefix: of its class names
   int64_t hidden, embedding, layers, heads, intermediate, types;
   std::string_view activation_key;
 };
@@ -32,18 +32,19 @@ constexpr std::pair<std::string_view, Activation> kActivations[] = {
     {"relu", Activation::kRelu},          {"silu", Activation::kSilu},
     {"swish", Activation::kSilu},         {"tanh", Activation::kTanh}};
 
-constexpr std::pair<std::string_view, Task> kTasks[] = {
-    {"question-answering", Task::kQuestionAnswering},     {"text-classification", Task::kTextClassification},
-    {"sequence-classification", Task::kTextClassification}, {"token-classification", Task::kTokenClassification},
-    {"fill-mask", Task::kFillMask},                       {"feature-extraction", Task::kFeatureExtraction},
-    {"pre-training", Task::kPreTraining}};
+constexpr std::pair<std::string_view, Task> kTasks[] = {{"question-answering", Task::kQuestionAnswering},
+                                                        {"text-classification", Task::kTextClassification},
+                                                        {"sequence-classification", Task::kTextClassification},
+                                                        {"token-classification", Task::kTokenClassification},
+                                                        {"fill-mask", Task::kFillMask},
+                                                        {"feature-extraction", Task::kFeatureExtraction},
+                                                        {"pre-training", Task::kPreTraining}};
 
-constexpr std::pair<std::string_view, Task> kHeads[] = {
-    {"ForQuestionAnswering", Task::kQuestionAnswering},
-    {"ForSequenceClassification", Task::kTextClassification},
-    {"ForTokenClassification", Task::kTokenClassification},
-    {"ForMaskedLM", Task::kFillMask},
-    {"Model", Task::kFeatureExtraction}};
+constexpr std::pair<std::string_view, Task> kHeads[] = {{"ForQuestionAnswering", Task::kQuestionAnswering},
+                                                        {"ForSequenceClassification", Task::kTextClassification},
+                                                        {"ForTokenClassification", Task::kTokenClassification},
+                                                        {"ForMaskedLM", Task::kFillMask},
+                                                        {"Model", Task::kFeatureExtraction}};
 
 const FamilyDefaults& defaults(Family family) { return kFamilies[static_cast<size_t>(family)]; }
 
@@ -109,7 +110,8 @@ Status read_family(const Fields& fields, const std::string& file, Config& config
   }
   for (size_t i = 0; i < kFamilies.size(); ++i) {
     // Configs from before model_type existed are known by their class.
-    const bool by_class = config.model_type.empty() && !config.architectures.empty() && config.architectures[0].starts_with(kFamilies[i].prefix);
+    const bool by_class =
+        config.model_type.empty() && !config.architectures.empty() && config.architectures[0].starts_with(kFamilies[i].prefix);
     if (config.model_type != kFamilies[i].model_type && !by_class) continue;
     config.family = static_cast<Family>(i);
     config.model_type = kFamilies[i].model_type;
@@ -118,7 +120,8 @@ Status read_family(const Fields& fields, const std::string& file, Config& config
   std::string known;
   for (const FamilyDefaults& family : kFamilies) known += fmt::format("{}{}", known.empty() ? "" : ", ", family.model_type);
   if (config.model_type.empty()) return error(Code::kNotImplemented, "{}: has no \"model_type\"; supported are {}", file, known);
-  return error(Code::kNotImplemented, "{}: models of type \"{}\" are not supported; supported are {}", file, printable(config.model_type), known);
+  return error(Code::kNotImplemented, "{}: models of type \"{}\" are not supported; supported are {}", file,
+               printable(config.model_type), known);
 }
 
 Status read_sizes(const Fields& fields, const std::string& file, Config& config) {
@@ -131,18 +134,23 @@ Status read_sizes(const Fields& fields, const std::string& file, Config& config)
   OCIOR_ASSIGN(config.intermediate, fields.size({keys.intermediate}, base.intermediate));
   OCIOR_ASSIGN(config.positions, fields.size({"max_position_embeddings"}, 512));
   config.embedding = config.hidden;
-  if (base.embedding) { OCIOR_ASSIGN(config.embedding, fields.size({keys.embedding}, base.embedding)); }
-  if (base.types) { OCIOR_ASSIGN(config.types, fields.size({"type_vocab_size"}, base.types)); }
+  if (base.embedding) {
+    OCIOR_ASSIGN(config.embedding, fields.size({keys.embedding}, base.embedding));
+  }
+  if (base.types) {
+    OCIOR_ASSIGN(config.types, fields.size({"type_vocab_size"}, base.types));
+  }
   if (config.hidden % config.heads == 0) return {};
-  return error(Code::kInvalidArgument, "{}: \"{}\" is {}, which \"{}\" = {} does not divide", file, keys.hidden, config.hidden, keys.heads,
-               config.heads);
+  return error(Code::kInvalidArgument, "{}: \"{}\" is {}, which \"{}\" = {} does not divide", file, keys.hidden, config.hidden,
+               keys.heads, config.heads);
 }
 
 // Choices that change the graph in ways that are not built here.
 Status check_variant(const Fields& fields, const std::string& file) {
   OCIOR_ASSIGN(const std::string position, fields.text("position_embedding_type", "absolute"));
   if (position != "absolute") {
-    return error(Code::kNotImplemented, "{}: \"position_embedding_type\" is \"{}\"; only \"absolute\" is supported", file, printable(position));
+    return error(Code::kNotImplemented, "{}: \"position_embedding_type\" is \"{}\"; only \"absolute\" is supported", file,
+                 printable(position));
   }
   for (const std::string_view key : {"is_decoder", "add_cross_attention"}) {
     OCIOR_ASSIGN(const bool on, fields.truth(key, false));
@@ -159,7 +167,8 @@ Status read_activation(const Fields& fields, const std::string& file, Config& co
     config.activation = activation;
     return {};
   }
-  return error(Code::kNotImplemented, "{}: \"{}\" is \"{}\"; supported are {}", file, key, printable(name), names_in(kActivations));
+  return error(Code::kNotImplemented, "{}: \"{}\" is \"{}\"; supported are {}", file, key, printable(name),
+               names_in(kActivations));
 }
 
 Status read_labels(const Fields& fields, Config& config) {
@@ -181,7 +190,8 @@ Status read_labels(const Fields& fields, Config& config) {
 Status read_eps(const Fields& fields, Config& config) {
   const json* eps = config.family == Family::kDistilBert ? nullptr : fields.find("layer_norm_eps");
   if (!eps) return {};
-  if (!eps->is_number() || !(eps->get<double>() >= 0) || !std::isfinite(eps->get<double>())) return fields.wrong("layer_norm_eps", "a small positive number");
+  if (!eps->is_number() || !(eps->get<double>() >= 0) || !std::isfinite(eps->get<double>()))
+    return fields.wrong("layer_norm_eps", "a small positive number");
   config.layer_norm_eps = eps->get<double>();
   return {};
 }
@@ -223,8 +233,9 @@ Result<Task> task_of_architecture(const Config& config, const std::string& file)
   }
   std::string known;
   for (const auto& [head, task] : kHeads) known += fmt::format("{}{}, ", prefix, head);
-  return error(Code::kNotImplemented, "{}: the architecture \"{}\" is not supported; supported are {}{}ForPreTraining. Or choose a task: {}",
-               file, printable(name), known, prefix, names_in(kTasks));
+  return error(Code::kNotImplemented,
+               "{}: the architecture \"{}\" is not supported; supported are {}{}ForPreTraining. Or choose a task: {}", file,
+               printable(name), known, prefix, names_in(kTasks));
 }
 
 Result<Task> task_named(std::string_view name) {

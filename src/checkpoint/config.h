@@ -14,8 +14,12 @@ namespace ocior::checkpoint {
 enum class Family { kBert, kDistilBert, kElectra };
 
 enum class Task {
-  kQuestionAnswering, kTextClassification, kTokenClassification, kFillMask, kFeatureExtraction,
-  kPreTraining,                          // ELECTRA's discriminator: was this token replaced?
+  kQuestionAnswering,
+  kTextClassification,
+  kTokenClassification,
+  kFillMask,
+  kFeatureExtraction,
+  kPreTraining,  // ELECTRA's discriminator: was this token replaced?
 };
 
 enum class Activation { kGelu, kGeluTanh, kRelu, kSilu, kTanh };
@@ -26,12 +30,12 @@ struct Config {
   std::string model_type;
   std::vector<std::string> architectures;
   int64_t vocab = 0, hidden = 0, embedding = 0, layers = 0, heads = 0, intermediate = 0, positions = 0;
-  int64_t types = 0;                     // token types; 0 for a family without them
+  int64_t types = 0;  // token types; 0 for a family without them
   double layer_norm_eps = 1e-12;
   Activation activation = Activation::kGelu;
-  int64_t pad_token_id = -1;             // -1 when the config gives none
-  int64_t labels = -1;                   // -1 when the config names none
-  std::string id2label;                  // JSON, "" when the config names none
+  int64_t pad_token_id = -1;  // -1 when the config gives none
+  int64_t labels = -1;        // -1 when the config names none
+  std::string id2label;       // JSON, "" when the config names none
   bool tie_word_embeddings = true;
 };
 

@@ -40,7 +40,8 @@ Status check_options(const ConvertOptions& options) {
     return error(Code::kInvalidArgument, "opset {} cannot be written; choose {} to {}", options.opset, kMinOpset, kMaxOpset);
   }
   if (options.dtype == DType::kFloat || options.dtype == DType::kFloat16) return {};
-  return error(Code::kInvalidArgument, "models of dtype {} cannot be written; choose float (fp32) or float16 (fp16)", name_of(options.dtype));
+  return error(Code::kInvalidArgument, "models of dtype {} cannot be written; choose float (fp32) or float16 (fp16)",
+               name_of(options.dtype));
 }
 
 Result<Config> load_config(const std::string& folder) {
@@ -84,9 +85,19 @@ Result<onnx::Model> build_model(const std::string& folder, const ConvertOptions&
     encoder.progress = [&](int64_t done, int64_t total) { return options.progress({"tensors", done, total}); };
   }
   OCIOR_ASSIGN(EncoderGraph built, build_encoder(config, tensors, encoder));
-  summary = {config.model_type, config.architectures.empty() ? "" : config.architectures[0], std::string(name_of(task)), options.opset,
-             options.dtype, built.graph.inputs, built.graph.outputs, built.parameters, 0, std::move(built.unused), tokenizer_files(folder)};
-  onnx::Model model{.ir_version = ir_version_of(options.opset), .producer_name = "ocior", .producer_version = std::string(kConverterVersion)};
+  summary = {config.model_type,
+             config.architectures.empty() ? "" : config.architectures[0],
+             std::string(name_of(task)),
+             options.opset,
+             options.dtype,
+             built.graph.inputs,
+             built.graph.outputs,
+             built.parameters,
+             0,
+             std::move(built.unused),
+             tokenizer_files(folder)};
+  onnx::Model model{
+      .ir_version = ir_version_of(options.opset), .producer_name = "ocior", .producer_version = std::string(kConverterVersion)};
   model.opset_imports = {{"", options.opset}};
   model.metadata = metadata_of(config, task);
   model.graph = std::move(built.graph);
@@ -126,9 +137,12 @@ int64_t written_bytes(const onnx::Model& model, const std::string& out_path) {
 Result<ConvertSummary> convert_and_write(const std::string& folder, const std::string& out_path, const ConvertOptions& options) {
   ConvertSummary summary;
   OCIOR_ASSIGN(const onnx::Model model, build_model(folder, options, summary));
-  if (options.progress && !options.progress({"write", 0, 1})) return Status(Code::kModelLoadCanceled, "the conversion was cancelled");
+  if (options.progress && !options.progress({"write", 0, 1}))
+    return Status(Code::kModelLoadCanceled, "the conversion was cancelled");
   std::vector<AtomicFile> tokenizer;
-  if (options.copy_tokenizer) { OCIOR_ASSIGN(tokenizer, prepare_tokenizer(folder, out_path, summary.tokenizer_files)); }
+  if (options.copy_tokenizer) {
+    OCIOR_ASSIGN(tokenizer, prepare_tokenizer(folder, out_path, summary.tokenizer_files));
+  }
   OCIOR_RETURN_IF_ERROR(onnx::write_file(model, out_path));
   for (AtomicFile& file : tokenizer) OCIOR_RETURN_IF_ERROR(file.commit());
   summary.bytes = written_bytes(model, out_path);

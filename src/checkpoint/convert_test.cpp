@@ -21,7 +21,8 @@ using testing::ScratchFolder;
 using testing::write_text;
 
 const std::string kData = OCIOR_SOURCE_DIR "/tests/data/checkpoints/";
-constexpr const char* kFolders[] = {"tiny-distilbert-qa", "tiny-bert-mlm-zip", "tiny-electra-token-legacy", "tiny-bert-features-sharded"};
+constexpr const char* kFolders[] = {"tiny-distilbert-qa", "tiny-bert-mlm-zip", "tiny-electra-token-legacy",
+                                    "tiny-bert-features-sharded"};
 
 void copy_checkpoint(const std::string& name, const ScratchFolder& to) { fs::copy(kData + name, to.path()); }
 
@@ -113,17 +114,24 @@ TEST(Convert, TakesTheTaskFromTheCaller) {
   ASSERT_TRUE(convert_to_model(kData + "tiny-distilbert-qa", {.task = "feature-extraction"}, &summary).ok());
   EXPECT_EQ(summary.unused, (std::vector<std::string>{"qa_outputs.weight", "qa_outputs.bias"}));
   const auto missing = convert_to_model(kData + "tiny-distilbert-qa", {.task = "sequence-classification"});
-  EXPECT_NE(missing.status().message().find("lacks tensor `pre_classifier.weight`; the task text-classification needs it"), std::string::npos);
-  EXPECT_NE(convert_to_model(kData + "tiny-distilbert-qa", {.task = "translation"}).status().message().find("there is no task \"translation\""), std::string::npos);
+  EXPECT_NE(missing.status().message().find("lacks tensor `pre_classifier.weight`; the task text-classification needs it"),
+            std::string::npos);
+  EXPECT_NE(convert_to_model(kData + "tiny-distilbert-qa", {.task = "translation"})
+                .status()
+                .message()
+                .find("there is no task \"translation\""),
+            std::string::npos);
   EXPECT_NE(convert_to_model(kData + "tiny-distilbert-qa", {.opset = 10}).status().message().find("opset 10"), std::string::npos);
-  EXPECT_NE(convert_to_model(kData + "tiny-distilbert-qa", {.dtype = DType::kInt8}).status().message().find("int8"), std::string::npos);
+  EXPECT_NE(convert_to_model(kData + "tiny-distilbert-qa", {.dtype = DType::kInt8}).status().message().find("int8"),
+            std::string::npos);
 }
 
 TEST(Convert, RefusesConfigsThatTheWeightsContradict) {
   const std::pair<std::pair<const char*, const char*>, const char*> cases[] = {
       {{"\"dim\": 4", "\"dim\": 6"}, "has shape [12, 4], but config.json asks for [vocab_size = 12, dim = 6]"},
       {{"\"dim\": 4", "\"dim\": 5"}, "\"dim\" is 5, which \"n_heads\" = 2 does not divide"},
-      {{"\"n_layers\": 1", "\"n_layers\": 2"}, "lacks tensor `distilbert.transformer.layer.1.attention.q_lin.weight`; config.json says \"n_layers\" = 2"},
+      {{"\"n_layers\": 1", "\"n_layers\": 2"},
+       "lacks tensor `distilbert.transformer.layer.1.attention.q_lin.weight`; config.json says \"n_layers\" = 2"},
       {{"\"n_layers\": 1", "\"n_layers\": 0"}, "\"n_layers\" is 0; expected a positive integer"},
       {{"\"n_layers\": 1", "\"n_layers\": 1e3"}, "\"n_layers\" is 1000.0; expected a positive integer"},
       {{"\"n_heads\": 2", "\"n_heads\": -2"}, "\"n_heads\" is -2"},
@@ -131,8 +139,10 @@ TEST(Convert, RefusesConfigsThatTheWeightsContradict) {
       {{"\"hidden_dim\": 6", "\"hidden_dim\": 7"}, "has shape [6, 4], but config.json asks for [hidden_dim = 7, dim = 4]"},
       {{"\"gelu\"", "\"quick_gelu\""}, "\"activation\" is \"quick_gelu\"; supported are gelu,"},
       {{"\"distilbert\"", "\"t5\""}, "models of type \"t5\" are not supported; supported are bert, distilbert, electra"},
-      {{"ForQuestionAnswering", "ForMultipleChoice"}, "\"DistilBertForMultipleChoice\" is not supported; supported are DistilBertForQuestionAnswering,"},
-      {{"\"pad_token_id\": 0", "\"position_embedding_type\": \"relative_key\""}, "\"position_embedding_type\" is \"relative_key\""},
+      {{"ForQuestionAnswering", "ForMultipleChoice"},
+       "\"DistilBertForMultipleChoice\" is not supported; supported are DistilBertForQuestionAnswering,"},
+      {{"\"pad_token_id\": 0", "\"position_embedding_type\": \"relative_key\""},
+       "\"position_embedding_type\" is \"relative_key\""},
       {{"\"pad_token_id\": 0", "\"is_decoder\": true"}, "\"is_decoder\" is true"},
       {{"\"pad_token_id\": 0", "\"dim\": 4"}, "twice"},
       {{"{", "["}, "not valid JSON"},
@@ -153,7 +163,8 @@ TEST(Convert, RefusesIncompleteFolders) {
   EXPECT_EQ(fault_of(folder), "");
   const std::string index = folder / "model.safetensors.index.json", shard = "model-00002-of-00002.safetensors";
   fs::rename(folder / shard, folder / "away");
-  EXPECT_NE(fault_of(folder).find("the shard `" + shard + "` that model.safetensors.index.json names is missing"), std::string::npos);
+  EXPECT_NE(fault_of(folder).find("the shard `" + shard + "` that model.safetensors.index.json names is missing"),
+            std::string::npos);
   fs::copy_file(folder / "model-00001-of-00002.safetensors", folder / shard);
   EXPECT_NE(fault_of(folder).find("appears twice"), std::string::npos);
   fs::remove(folder / shard);
@@ -171,7 +182,8 @@ TEST(Convert, RefusesIncompleteFolders) {
 TEST(Convert, StopsWhenAskedTo) {
   ScratchFolder folder;
   int calls = 0;
-  const ConvertOptions options{.progress = [&](const ConvertProgress& at) { return at.stage == "tensors" && at.total > 20 && ++calls < 3; }};
+  const ConvertOptions options{
+      .progress = [&](const ConvertProgress& at) { return at.stage == "tensors" && at.total > 20 && ++calls < 3; }};
   const auto got = convert(kData + "tiny-distilbert-qa", folder / "m.onnx", options);
   EXPECT_EQ(got.status().code(), Code::kModelLoadCanceled);
   EXPECT_EQ(calls, 3);
@@ -226,7 +238,8 @@ TEST(Convert, LeavesNothingOnAFullDisk) {
 }
 
 TEST(Config, KnowsOldFiles) {
-  const auto config = read_config(R"({"architectures": ["BertForMaskedLM"], "hidden_size": 12, "num_attention_heads": 3})", "config.json");
+  const auto config =
+      read_config(R"({"architectures": ["BertForMaskedLM"], "hidden_size": 12, "num_attention_heads": 3})", "config.json");
   ASSERT_TRUE(config.ok()) << config.status().message();
   EXPECT_EQ(config->model_type, "bert");
   EXPECT_EQ(config->vocab, 30522);

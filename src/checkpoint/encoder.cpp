@@ -26,11 +26,12 @@ struct Dim {
 struct LayerNames {
   std::string_view layers, query, key, value, attention_out, attention_norm, up, down, out_norm;
 };
-constexpr LayerNames kBertLayer = {"encoder.layer", "attention.self.query", "attention.self.key", "attention.self.value",
-                                   "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
-                                   "output.LayerNorm"};
-constexpr LayerNames kDistilBertLayer = {"transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
-                                         "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"};
+constexpr LayerNames kBertLayer = {"encoder.layer",        "attention.self.query",   "attention.self.key",
+                                   "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
+                                   "intermediate.dense",   "output.dense",           "output.LayerNorm"};
+constexpr LayerNames kDistilBertLayer = {"transformer.layer", "attention.q_lin",   "attention.k_lin",
+                                         "attention.v_lin",   "attention.out_lin", "sa_layer_norm",
+                                         "ffn.lin1",          "ffn.lin2",          "output_layer_norm"};
 
 // The head that predicts words: transform, activation, norm, then the word embeddings once more.
 struct MaskedHead {
@@ -47,7 +48,11 @@ std::string scope_of(std::string_view tensor) {
 class EncoderBuilder {
  public:
   EncoderBuilder(const Config& config, const StateDict& tensors, const EncoderOptions& options)
-      : c_(config), tensors_(tensors), options_(options), keys_(size_keys(config.family)), b_(options.opset, options.compute),
+      : c_(config),
+        tensors_(tensors),
+        options_(options),
+        keys_(size_keys(config.family)),
+        b_(options.opset, options.compute),
         hidden_{config.hidden, keys_.hidden} {}
 
   Result<EncoderGraph> build() {
@@ -56,7 +61,9 @@ class EncoderBuilder {
     OCIOR_ASSIGN(Value x, embeddings());
     const Value mask = attention_mask();
     context_ = fmt::format("config.json says \"{}\" = {}", keys_.layers, c_.layers);
-    for (int64_t i = 0; i < c_.layers; ++i) { OCIOR_ASSIGN(x, layer(i, x, mask)); }
+    for (int64_t i = 0; i < c_.layers; ++i) {
+      OCIOR_ASSIGN(x, layer(i, x, mask));
+    }
     context_ = fmt::format("the task {} needs it; does the checkpoint belong to another task?", name_of(options_.task));
     OCIOR_RETURN_IF_ERROR(head(x));
     for (const TensorEntry& entry : tensors_.entries()) {
@@ -77,7 +84,8 @@ class EncoderBuilder {
       return {};
     }
     return error(Code::kInvalidArgument,
-                 "the checkpoint holds no tensor `{}.embeddings.word_embeddings.weight` (with or without `{}.`), so it is no {} model; its first tensor is `{}`",
+                 "the checkpoint holds no tensor `{}.embeddings.word_embeddings.weight` (with or without `{}.`), so it is no {} "
+                 "model; its first tensor is `{}`",
                  c_.model_type, c_.model_type, c_.model_type,
                  tensors_.entries().empty() ? "none" : printable(tensors_.entries()[0].name));
   }
@@ -149,7 +157,8 @@ class EncoderBuilder {
     const Dim width{c_.embedding, keys_.embedding};
     words_name_ = name + ".word_embeddings.weight";
     OCIOR_ASSIGN(words_, weight({words_name_}, {{c_.vocab, "vocab_size"}, width}));
-    OCIOR_ASSIGN(const Value table, weight({name + ".position_embeddings.weight"}, {{c_.positions, "max_position_embeddings"}, width}));
+    OCIOR_ASSIGN(const Value table,
+                 weight({name + ".position_embeddings.weight"}, {{c_.positions, "max_position_embeddings"}, width}));
     Value x = b_.gather(scope + "/word_embeddings/Gather", words_, "input_ids", 0);
     if (c_.types > 0) {
       OCIOR_ASSIGN(const Value types, weight({name + ".token_type_embeddings.weight"}, {{c_.types, "type_vocab_size"}, width}));
@@ -169,7 +178,8 @@ class EncoderBuilder {
                    {table, b_.integers("slice_start", {0}), length, b_.integers("slice_axis", {0})});
   }
 
-  // 0 where attention is allowed, else a number so low that its softmax is 0; float16 takes one that stays finite next to a score.
+  // 0 where attention is allowed, else a number so low that its softmax is 0; float16 takes one that stays finite next to a
+  // score.
   Value attention_mask() {
     const double lowest = b_.compute() == DType::kFloat ? static_cast<double>(std::numeric_limits<float>::lowest()) : -10000.0;
     const Value wide = b_.unsqueeze("/attention_mask/Unsqueeze", "attention_mask", {1, 2});
@@ -183,14 +193,16 @@ class EncoderBuilder {
     const auto heads = [&](std::string_view part, std::vector<int64_t> order) -> Result<Value> {
       const std::string full = fmt::format("{}.{}", name, part);
       OCIOR_ASSIGN(const Value flat, linear(full, x, hidden_, hidden_));
-      const Value split = b_.node(scope_of(full) + "/Reshape", "Reshape", {flat, b_.integers("split_heads", {0, 0, c_.heads, c_.hidden / c_.heads})});
+      const Value split = b_.node(scope_of(full) + "/Reshape", "Reshape",
+                                  {flat, b_.integers("split_heads", {0, 0, c_.heads, c_.hidden / c_.heads})});
       return b_.transpose(scope_of(full) + "/Transpose", split, std::move(order));
     };
     OCIOR_ASSIGN(const Value q, heads(names.query, {0, 2, 1, 3}));
     OCIOR_ASSIGN(const Value k, heads(names.key, {0, 2, 3, 1}));
     OCIOR_ASSIGN(const Value v, heads(names.value, {0, 2, 1, 3}));
     const double root = std::sqrt(static_cast<double>(c_.hidden / c_.heads));
-    const Value scores = b_.node(scope + "/Div", "Div", {b_.node(scope + "/MatMul", "MatMul", {q, k}), b_.number("sqrt_head_size", root)});
+    const Value scores =
+        b_.node(scope + "/Div", "Div", {b_.node(scope + "/MatMul", "MatMul", {q, k}), b_.number("sqrt_head_size", root)});
     const Value weights = b_.softmax(scope + "/Softmax", b_.node(scope + "/Add", "Add", {scores, mask}));
     const Value context = b_.transpose(scope + "/Transpose", b_.node(scope + "/MatMul_1", "MatMul", {weights, v}), {0, 2, 1, 3});
     const Value joined = b_.node(scope + "/Reshape", "Reshape", {context, b_.integers("join_heads", {0, 0, c_.hidden})});
@@ -203,7 +215,8 @@ class EncoderBuilder {
     const std::string scope = scope_of(name);
     const Dim inner{c_.intermediate, keys_.intermediate};
     OCIOR_ASSIGN(Value attended, attention(name, names, x, mask));
-    OCIOR_ASSIGN(attended, norm(fmt::format("{}.{}", name, names.attention_norm), b_.node(scope + "/Add", "Add", {attended, x}), hidden_));
+    OCIOR_ASSIGN(attended,
+                 norm(fmt::format("{}.{}", name, names.attention_norm), b_.node(scope + "/Add", "Add", {attended, x}), hidden_));
     OCIOR_ASSIGN(Value y, linear(fmt::format("{}.{}", name, names.up), attended, inner, hidden_));
     y = b_.activation(scope + "/activation", c_.activation, y);
     OCIOR_ASSIGN(y, linear(fmt::format("{}.{}", name, names.down), y, hidden_, inner));
@@ -242,7 +255,9 @@ class EncoderBuilder {
 
   // The label count that the config names, or whatever the classifier has.
   Dim labels() const { return {c_.labels, "id2label"}; }
-  std::string label_count(const std::string& classifier) const { return std::to_string(tensors_.find(classifier + ".weight")->shape[0]); }
+  std::string label_count(const std::string& classifier) const {
+    return std::to_string(tensors_.find(classifier + ".weight")->shape[0]);
+  }
 
   Status text_classification(const Value& x) {
     Value y;
@@ -270,7 +285,8 @@ class EncoderBuilder {
   MaskedHead masked_head() const {
     switch (c_.family) {
       case Family::kBert:
-        return {"cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder", c_.activation};
+        return {"cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder",
+                c_.activation};
       case Family::kDistilBert: return {"vocab_transform", "vocab_layer_norm", "vocab_projector", c_.activation};
       case Family::kElectra: break;
     }
@@ -293,8 +309,8 @@ class EncoderBuilder {
     return {};
   }
 
-  // The word embeddings again where they are tied: one initializer, transposed in the graph. A checkpoint whose decoder has values of
-  // its own keeps them, whatever the config says.
+  // The word embeddings again where they are tied: one initializer, transposed in the graph. A checkpoint whose decoder has
+  // values of its own keeps them, whatever the config says.
   Result<Value> decoder_matrix(const std::string& decoder, Dim width) {
     const TensorEntry* own = tensors_.find(decoder + ".weight");
     const bool tied = own ? same_values(*own, *tensors_.find(words_name_)) : c_.tie_word_embeddings;
@@ -313,7 +329,8 @@ class EncoderBuilder {
   }
 
   Status discriminator(const Value& x) {
-    if (c_.family != Family::kElectra) return error(Code::kNotImplemented, "the task {} is for electra models only", name_of(options_.task));
+    if (c_.family != Family::kElectra)
+      return error(Code::kNotImplemented, "the task {} is for electra models only", name_of(options_.task));
     OCIOR_ASSIGN(Value y, linear("discriminator_predictions.dense", x, hidden_, hidden_));
     y = b_.activation("/discriminator_predictions/activation", c_.activation, y);
     OCIOR_ASSIGN(y, linear("discriminator_predictions.dense_prediction", y, {1, "one logit"}, hidden_));
@@ -329,7 +346,7 @@ class EncoderBuilder {
   GraphBuilder b_;
   const Dim hidden_;
   std::string base_, words_name_;
-  std::string context_;                  // why the tensors of the current part are needed, for messages
+  std::string context_;  // why the tensors of the current part are needed, for messages
   Value words_;
   std::unordered_set<std::string> used_;
   EncoderGraph out_;

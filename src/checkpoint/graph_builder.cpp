@@ -72,20 +72,24 @@ GraphBuilder::Value GraphBuilder::weight(onnx::Tensor tensor) {
 
 GraphBuilder::Value GraphBuilder::node(const std::string& name, std::string_view op, std::vector<Value> inputs,
                                        std::vector<onnx::Attribute> attributes) {
-  graph_.nodes.push_back({.name = name, .op_type = std::string(op), .inputs = std::move(inputs), .outputs = {name + "_output_0"},
+  graph_.nodes.push_back({.name = name,
+                          .op_type = std::string(op),
+                          .inputs = std::move(inputs),
+                          .outputs = {name + "_output_0"},
                           .attributes = std::move(attributes)});
   return graph_.nodes.back().outputs[0];
 }
 
-GraphBuilder::Value GraphBuilder::layer_norm(const std::string& name, const Value& x, const Value& scale, const Value& bias, double eps) {
+GraphBuilder::Value GraphBuilder::layer_norm(const std::string& name, const Value& x, const Value& scale, const Value& bias,
+                                             double eps) {
   if (opset_ < 17) return decomposed_layer_norm(name, x, scale, bias, eps);
   return node(name + "/LayerNormalization", "LayerNormalization", {x, scale, bias},
               {attribute("axis", int64_t{-1}), attribute("epsilon", static_cast<float>(eps))});
 }
 
 // In float16 the statistics are taken in float, as LayerNormalization does by default: eps = 1e-12 is 0 in float16.
-GraphBuilder::Value GraphBuilder::decomposed_layer_norm(const std::string& name, const Value& x, const Value& scale, const Value& bias,
-                                                        double eps) {
+GraphBuilder::Value GraphBuilder::decomposed_layer_norm(const std::string& name, const Value& x, const Value& scale,
+                                                        const Value& bias, double eps) {
   const bool wide = compute_ != DType::kFloat;
   const std::vector<onnx::Attribute> last_axis{attribute("axes", std::vector<int64_t>{-1})};
   const Value in = wide ? cast(name + "/Cast", x, DType::kFloat) : x;
@@ -172,7 +176,8 @@ GraphBuilder::Value GraphBuilder::gather(const std::string& name, const Value& x
   return node(name, "Gather", {x, indices}, {attribute("axis", axis)});
 }
 
-GraphBuilder::Value GraphBuilder::constant(const std::string& name, DType dtype, std::vector<int64_t> dims, std::vector<std::byte> bytes) {
+GraphBuilder::Value GraphBuilder::constant(const std::string& name, DType dtype, std::vector<int64_t> dims,
+                                           std::vector<std::byte> bytes) {
   if (!constants_.insert(name).second) return name;
   auto owned = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
   graph_.initializers.push_back({.name = name, .dtype = dtype, .dims = std::move(dims), .raw = *owned, .owned = owned});

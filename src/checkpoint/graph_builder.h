@@ -29,24 +29,25 @@ class GraphBuilder {
   Value weight(onnx::Tensor tensor);
 
   // A node called `name` with one output.
-  Value node(const std::string& name, std::string_view op, std::vector<Value> inputs, std::vector<onnx::Attribute> attributes = {});
+  Value node(const std::string& name, std::string_view op, std::vector<Value> inputs,
+             std::vector<onnx::Attribute> attributes = {});
 
   // Operators whose form depends on the opset. `name` is the prefix of their nodes' names.
   Value layer_norm(const std::string& name, const Value& x, const Value& scale, const Value& bias, double eps);
   Value activation(const std::string& name, Activation kind, const Value& x);
   Value unsqueeze(const std::string& name, const Value& x, std::vector<int64_t> axes);
   Value squeeze(const std::string& name, const Value& x, int64_t axis);
-  std::vector<Value> split_in_two(const std::string& name, const Value& x);   // two slices of size 1 along the last axis
+  std::vector<Value> split_in_two(const std::string& name, const Value& x);  // two slices of size 1 along the last axis
 
   Value cast(const std::string& name, const Value& x, DType to);
-  Value softmax(const std::string& name, const Value& x);                     // along the last axis
+  Value softmax(const std::string& name, const Value& x);  // along the last axis
   Value transpose(const std::string& name, const Value& x, std::vector<int64_t> permutation);
   Value gather(const std::string& name, const Value& x, const Value& indices, int64_t axis);
 
   // Constants, shared by all nodes that ask for the same name.
-  Value integers(const std::string& name, std::vector<int64_t> values);       // int64 [n]
-  Value integer(const std::string& name, int64_t value);                      // int64 scalar
-  Value number(const std::string& name, double value) { return number(name, value, compute_); }   // scalar of the computing type
+  Value integers(const std::string& name, std::vector<int64_t> values);                          // int64 [n]
+  Value integer(const std::string& name, int64_t value);                                         // int64 scalar
+  Value number(const std::string& name, double value) { return number(name, value, compute_); }  // scalar of the computing type
 
   DType compute() const { return compute_; }
   onnx::Graph take() { return std::move(graph_); }

@@ -29,17 +29,19 @@ Result<StateDict> load_weights(const std::string& folder, const std::string& fil
 // Shards lie beside their index: a name with a folder in it could point anywhere.
 Status check_shard_name(const std::string& name, const std::string& index_file) {
   const bool known = name.ends_with(".safetensors") || name.ends_with(".bin");
-  if (known && name.find('/') == std::string::npos && name.find('\\') == std::string::npos && name.find('\0') == std::string::npos) return {};
-  return error(Code::kInvalidArgument, "{}: names the shard `{}`; shards are .safetensors or .bin files beside the index", index_file,
-               printable(name));
+  if (known && name.find('/') == std::string::npos && name.find('\\') == std::string::npos &&
+      name.find('\0') == std::string::npos)
+    return {};
+  return error(Code::kInvalidArgument, "{}: names the shard `{}`; shards are .safetensors or .bin files beside the index",
+               index_file, printable(name));
 }
 
 Status check_promises(const nlohmann::json& map, const StateDict& tensors, const std::string& index_file) {
   for (const auto& [name, file] : map.items()) {
     const TensorEntry* entry = tensors.find(name);
     if (!entry || entry->file != file.get_ref<const std::string&>()) {
-      return error(Code::kInvalidArgument, "{}: promises tensor `{}` in `{}`, which does not hold it; fetch the shards again", index_file,
-                   printable(name), printable(file.get_ref<const std::string&>()));
+      return error(Code::kInvalidArgument, "{}: promises tensor `{}` in `{}`, which does not hold it; fetch the shards again",
+                   index_file, printable(name), printable(file.get_ref<const std::string&>()));
     }
   }
   return {};
@@ -55,15 +57,16 @@ Result<StateDict> load_sharded(const std::string& folder, const std::string& ind
   }
   std::set<std::string> files;
   for (const auto& [name, file] : map->items()) {
-    if (!file.is_string()) return error(Code::kInvalidArgument, "{}: \"weight_map\" gives `{}` no file name", index_file, printable(name));
+    if (!file.is_string())
+      return error(Code::kInvalidArgument, "{}: \"weight_map\" gives `{}` no file name", index_file, printable(name));
     files.insert(file.get<std::string>());
   }
   StateDict out;
   for (const std::string& file : files) {
     OCIOR_RETURN_IF_ERROR(check_shard_name(file, index_file));
     if (!exists(join(folder, file))) {
-      return error(Code::kNoSuchFile, "{}: the shard `{}` that {} names is missing; fetch the checkpoint again", folder, printable(file),
-                   index_file);
+      return error(Code::kNoSuchFile, "{}: the shard `{}` that {} names is missing; fetch the checkpoint again", folder,
+                   printable(file), index_file);
     }
     OCIOR_ASSIGN(StateDict shard, load_weights(folder, file));
     OCIOR_RETURN_IF_ERROR(out.merge(std::move(shard)));
@@ -82,8 +85,10 @@ Result<StateDict> load_state_dict(const std::string& folder) {
                            std::min(mapped->bytes().size(), static_cast<size_t>(kMaxJsonBytes) + 1));
     return load_sharded(folder, index, text);
   }
-  return error(Code::kNoSuchFile,
-               "{}: holds no weights; expected model.safetensors, pytorch_model.bin or one of them with .index.json and its shards", folder);
+  return error(
+      Code::kNoSuchFile,
+      "{}: holds no weights; expected model.safetensors, pytorch_model.bin or one of them with .index.json and its shards",
+      folder);
 }
 
 }  // namespace ocior::checkpoint

@@ -17,19 +17,60 @@ constexpr std::string_view kOrderedDict = "collections.OrderedDict";
 
 // Opcode bytes of Lib/pickle.py. What is not listed here is refused.
 enum Op : uint8_t {
-  kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2', kBinFloat = 'G', kBinInt = 'J', kBinInt1 = 'K', kBinInt2 = 'M',
-  kNoneOp = 'N', kBinPersId = 'Q', kReduce = 'R', kBinString = 'T', kShortBinString = 'U', kBinUnicode = 'X', kAppend = 'a',
-  kBuild = 'b', kGlobalOp = 'c', kDictOp = 'd', kEmptyDict = '}', kAppends = 'e', kBinGet = 'h', kLongBinGet = 'j', kListOp = 'l',
-  kEmptyList = ']', kBinPut = 'q', kLongBinPut = 'r', kSetItem = 's', kTupleOp = 't', kEmptyTuple = ')', kSetItems = 'u',
-  kBinBytes = 'B', kShortBinBytes = 'C', kProto = 0x80, kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87, kNewTrue = 0x88,
-  kNewFalse = 0x89, kLong1 = 0x8a, kLong4 = 0x8b, kShortBinUnicode = 0x8c, kBinUnicode8 = 0x8d, kBinBytes8 = 0x8e,
-  kStackGlobal = 0x93, kMemoize = 0x94, kFrame = 0x95,
+  kMark = '(',
+  kStop = '.',
+  kPop = '0',
+  kPopMark = '1',
+  kDup = '2',
+  kBinFloat = 'G',
+  kBinInt = 'J',
+  kBinInt1 = 'K',
+  kBinInt2 = 'M',
+  kNoneOp = 'N',
+  kBinPersId = 'Q',
+  kReduce = 'R',
+  kBinString = 'T',
+  kShortBinString = 'U',
+  kBinUnicode = 'X',
+  kAppend = 'a',
+  kBuild = 'b',
+  kGlobalOp = 'c',
+  kDictOp = 'd',
+  kEmptyDict = '}',
+  kAppends = 'e',
+  kBinGet = 'h',
+  kLongBinGet = 'j',
+  kListOp = 'l',
+  kEmptyList = ']',
+  kBinPut = 'q',
+  kLongBinPut = 'r',
+  kSetItem = 's',
+  kTupleOp = 't',
+  kEmptyTuple = ')',
+  kSetItems = 'u',
+  kBinBytes = 'B',
+  kShortBinBytes = 'C',
+  kProto = 0x80,
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kNewTrue = 0x88,
+  kNewFalse = 0x89,
+  kLong1 = 0x8a,
+  kLong4 = 0x8b,
+  kShortBinUnicode = 0x8c,
+  kBinUnicode8 = 0x8d,
+  kBinBytes8 = 0x8e,
+  kStackGlobal = 0x93,
+  kMemoize = 0x94,
+  kFrame = 0x95,
 };
 
 class Machine {
  public:
-  Machine(std::span<const std::byte> bytes, Allowed allowed) : bytes_(bytes.first(std::min(bytes.size(), kMaxBytes))), allowed_(allowed) {
-    out_.objects.resize(3);              // None, False and True are made once
+  Machine(std::span<const std::byte> bytes, Allowed allowed)
+      : bytes_(bytes.first(std::min(bytes.size(), kMaxBytes))), allowed_(allowed) {
+    out_.objects.resize(3);  // None, False and True are made once
     out_.objects[kFalse] = {Kind::kBool, 0};
     out_.objects[kTrue] = {Kind::kBool, 1};
   }
@@ -47,7 +88,8 @@ class Machine {
   static constexpr Ref kNoneRef = 0, kFalse = 1, kTrue = 2;
 
   Status cut_off() const {
-    return error(Code::kInvalidArgument, "the pickle is cut off after {} bytes; the file is incomplete or damaged", bytes_.size());
+    return error(Code::kInvalidArgument, "the pickle is cut off after {} bytes; the file is incomplete or damaged",
+                 bytes_.size());
   }
   Status malformed(std::string_view what) const {
     return error(Code::kInvalidArgument, "the pickle is malformed near byte {}: {}", at_, what);
@@ -128,7 +170,7 @@ class Machine {
   Status push_long(size_t count_bytes) {
     OCIOR_ASSIGN(const std::string_view text, counted(count_bytes));
     if (text.size() > 8) return push({.kind = Kind::kLong, .text = text});
-    uint64_t value = !text.empty() && (text.back() & 0x80) ? ~uint64_t{0} : 0;   // sign extension
+    uint64_t value = !text.empty() && (text.back() & 0x80) ? ~uint64_t{0} : 0;  // sign extension
     std::memcpy(&value, text.data(), text.size());
     return push_int(static_cast<int64_t>(value));
   }
@@ -160,7 +202,8 @@ class Machine {
   }
   Status stack_global() {
     OCIOR_ASSIGN(const std::vector<Ref> names, take(2));
-    if (object(names[0]).kind != Kind::kString || object(names[1]).kind != Kind::kString) return malformed("a global has no name");
+    if (object(names[0]).kind != Kind::kString || object(names[1]).kind != Kind::kString)
+      return malformed("a global has no name");
     return push_global(object(names[0]).text, object(names[1]).text);
   }
 
@@ -171,7 +214,7 @@ class Machine {
     if (given.empty()) return push(std::move(dict));
     const Object& pairs = object(given[0]);
     if (given.size() != 1 || pairs.kind != Kind::kList) return malformed("an OrderedDict is made of something else than pairs");
-    copied_ += pairs.items.size();       // the same list may be named again and again; the sum stays within the file's size
+    copied_ += pairs.items.size();  // the same list may be named again and again; the sum stays within the file's size
     if (copied_ > bytes_.size()) return malformed("it copies one list too often");
     for (const Ref pair : pairs.items) {
       if ((object(pair).kind != Kind::kList && object(pair).kind != Kind::kTuple) || object(pair).items.size() != 2) {
@@ -183,7 +226,8 @@ class Machine {
   }
   Status reduce() {
     OCIOR_ASSIGN(std::vector<Ref> call, take(2));
-    if (object(call[0]).kind != Kind::kGlobal || object(call[1]).kind != Kind::kTuple) return malformed("it calls something that is no global");
+    if (object(call[0]).kind != Kind::kGlobal || object(call[1]).kind != Kind::kTuple)
+      return malformed("it calls something that is no global");
     if (object(call[0]).name == kOrderedDict) return ordered_dict(call[1]);
     return push({.kind = Kind::kCall, .items = std::move(call)});
   }
@@ -267,8 +311,10 @@ class Machine {
       case kLong1: return push_long(1);
       case kLong4: return push_long(4);
       case kBinFloat: return push_float();
-      case kShortBinUnicode: case kShortBinString: return push_text(Kind::kString, 1);
-      case kBinUnicode: case kBinString: return push_text(Kind::kString, 4);
+      case kShortBinUnicode:
+      case kShortBinString: return push_text(Kind::kString, 1);
+      case kBinUnicode:
+      case kBinString: return push_text(Kind::kString, 4);
       case kBinUnicode8: return push_text(Kind::kString, 8);
       case kShortBinBytes: return push_text(Kind::kBytes, 1);
       case kBinBytes: return push_text(Kind::kBytes, 4);
@@ -294,7 +340,7 @@ class Machine {
       case kGlobalOp: return global();
       case kStackGlobal: return stack_global();
       case kReduce: return reduce();
-      case kBuild: return drop();          // attributes of an object (a state dict's _metadata) are not tensors
+      case kBuild: return drop();  // attributes of an object (a state dict's _metadata) are not tensors
       case kBinPersId: return persistent();
       default: return malformed(fmt::format("opcode 0x{:02x} is none that a state dict needs", op));
     }

@@ -17,16 +17,17 @@ struct HeaderEntry {
   std::string name;
   DType dtype = DType::kUndefined;
   std::vector<int64_t> shape;
-  std::vector<int64_t> offsets;          // begin and end, counted from the end of the header
+  std::vector<int64_t> offsets;  // begin and end, counted from the end of the header
 };
 
 DType dtype_named(std::string_view name) {
   static constexpr std::pair<std::string_view, DType> kNames[] = {
-      {"F32", DType::kFloat},  {"F16", DType::kFloat16}, {"BF16", DType::kBFloat16},   {"F64", DType::kDouble},
-      {"I64", DType::kInt64},  {"I32", DType::kInt32},   {"I16", DType::kInt16},       {"I8", DType::kInt8},
-      {"U64", DType::kUint64}, {"U32", DType::kUint32},  {"U16", DType::kUint16},      {"U8", DType::kUint8},
-      {"BOOL", DType::kBool},  {"C64", DType::kComplex64}, {"F8_E4M3", DType::kFloat8E4M3FN}, {"F8_E5M2", DType::kFloat8E5M2},
-      {"F8_E8M0", DType::kFloat8E8M0}};
+      {"F32", DType::kFloat},          {"F16", DType::kFloat16},       {"BF16", DType::kBFloat16},
+      {"F64", DType::kDouble},         {"I64", DType::kInt64},         {"I32", DType::kInt32},
+      {"I16", DType::kInt16},          {"I8", DType::kInt8},           {"U64", DType::kUint64},
+      {"U32", DType::kUint32},         {"U16", DType::kUint16},        {"U8", DType::kUint8},
+      {"BOOL", DType::kBool},          {"C64", DType::kComplex64},     {"F8_E4M3", DType::kFloat8E4M3FN},
+      {"F8_E5M2", DType::kFloat8E5M2}, {"F8_E8M0", DType::kFloat8E8M0}};
   for (const auto& [text, dtype] : kNames) {
     if (text == name) return dtype;
   }
@@ -57,7 +58,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     if (text == "dtype" && entries.back().dtype == DType::kUndefined) return go(At::kDtype);
     if (text == "shape" && !has_shape_) return go(At::kShapeValue);
     if (text == "data_offsets" && entries.back().offsets.empty()) return go(At::kOffsetsValue);
-    return fail(fmt::format("tensor `{}` has an unknown or repeated field \"{}\"", printable(entries.back().name), printable(text)));
+    return fail(
+        fmt::format("tensor `{}` has an unknown or repeated field \"{}\"", printable(entries.back().name), printable(text)));
   }
   bool string(std::string& text) override {
     if (at_ == At::kMetadataText) return go(At::kMetadata);
@@ -95,8 +97,19 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   enum class At {
-    kStart, kNames, kMetadataValue, kMetadata, kMetadataText, kTensorValue, kFields, kDtype, kShapeValue, kShape, kOffsetsValue,
-    kOffsets, kEnd,
+    kStart,
+    kNames,
+    kMetadataValue,
+    kMetadata,
+    kMetadataText,
+    kTensorValue,
+    kFields,
+    kDtype,
+    kShapeValue,
+    kShape,
+    kOffsetsValue,
+    kOffsets,
+    kEnd,
   };
 
   bool go(At next) {
@@ -109,7 +122,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
   bool unexpected(std::string_view what) {
     if (entries.empty()) return fail(fmt::format("the header has {} where the format has none", what));
-    return fail(fmt::format("the header has {} where the format has none, at or after tensor `{}`", what, printable(entries.back().name)));
+    return fail(fmt::format("the header has {} where the format has none, at or after tensor `{}`", what,
+                            printable(entries.back().name)));
   }
   bool begin_tensor(const std::string& name) {
     if (name == "__metadata__") return go(At::kMetadataValue);
@@ -149,12 +163,14 @@ Status check_layout(const std::vector<HeaderEntry>& entries, int64_t data_bytes,
   for (const HeaderEntry* entry : by_offset) {
     const int64_t begin = entry->offsets[0], end = entry->offsets[1];
     if (begin > end || end > data_bytes) {
-      return error(Code::kInvalidArgument, "{}: tensor `{}` claims bytes {} to {}, but the file has {} bytes of data; is it complete?",
-                   file, printable(entry->name), begin, end, data_bytes);
+      return error(Code::kInvalidArgument,
+                   "{}: tensor `{}` claims bytes {} to {}, but the file has {} bytes of data; is it complete?", file,
+                   printable(entry->name), begin, end, data_bytes);
     }
     if (begin != at) {
-      return error(Code::kInvalidArgument, "{}: tensor `{}` begins at byte {} where {} is due; tensors may neither overlap nor leave gaps",
-                   file, printable(entry->name), begin, at);
+      return error(Code::kInvalidArgument,
+                   "{}: tensor `{}` begins at byte {} where {} is due; tensors may neither overlap nor leave gaps", file,
+                   printable(entry->name), begin, at);
     }
     at = end;
   }
@@ -168,8 +184,8 @@ Status check_size(const HeaderEntry& entry, const std::string& file) {
   if (!elements.ok()) return with_context(elements.status(), fmt::format("{}: tensor `{}`", file, printable(entry.name)));
   const int64_t claimed = entry.offsets[1] - entry.offsets[0];
   if (__builtin_mul_overflow(*elements, bits_of(entry.dtype) / 8, &bytes) || bytes != claimed) {
-    return error(Code::kInvalidArgument, "{}: tensor `{}` of {} elements of type {} has {} bytes of data", file, printable(entry.name),
-                 *elements, name_of(entry.dtype), claimed);
+    return error(Code::kInvalidArgument, "{}: tensor `{}` of {} elements of type {} has {} bytes of data", file,
+                 printable(entry.name), *elements, name_of(entry.dtype), claimed);
   }
   return {};
 }
@@ -180,10 +196,13 @@ Result<std::string_view> header_text(std::span<const std::byte> bytes, const std
     return error(Code::kInvalidArgument, "{}: is a Git LFS pointer, not the weights; fetch them with `git lfs pull`", file);
   }
   uint64_t length = 0;
-  if (bytes.size() < sizeof length) return error(Code::kInvalidArgument, "{}: has {} bytes; too few for a safetensors file", file, bytes.size());
+  if (bytes.size() < sizeof length)
+    return error(Code::kInvalidArgument, "{}: has {} bytes; too few for a safetensors file", file, bytes.size());
   std::memcpy(&length, bytes.data(), sizeof length);
   if (length > static_cast<uint64_t>(kMaxSafetensorsHeader) || length > bytes.size() - sizeof length) {
-    return error(Code::kInvalidArgument, "{}: claims a header of {} bytes, but has {} bytes and headers are limited to {}; it is cut off or not a safetensors file",
+    return error(Code::kInvalidArgument,
+                 "{}: claims a header of {} bytes, but has {} bytes and headers are limited to {}; it is cut off or not a "
+                 "safetensors file",
                  file, length, bytes.size(), kMaxSafetensorsHeader);
   }
   return text.substr(sizeof length, length);

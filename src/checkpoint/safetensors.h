@@ -17,8 +17,8 @@ namespace ocior::checkpoint {
 inline constexpr int64_t kMaxSafetensorsHeader = 100'000'000;
 
 // Reads `bytes`, called `file` in errors. They must outlive the StateDict unless `mapped` owns them.
-// Refused: a header that is too long, not JSON or says more than the format knows; repeated names; tensors that overlap, leave the
-// file or leave gaps (the format forbids them); sizes that contradict shape and dtype.
+// Refused: a header that is too long, not JSON or says more than the format knows; repeated names; tensors that overlap, leave
+// the file or leave gaps (the format forbids them); sizes that contradict shape and dtype.
 Result<StateDict> read_safetensors(std::span<const std::byte> bytes, const std::string& file,
                                    std::shared_ptr<const MappedFile> mapped = nullptr);
 

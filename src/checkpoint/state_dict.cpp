@@ -15,7 +15,8 @@ Result<int64_t> span_bytes(const TensorEntry& entry) {
     return error(Code::kInvalidArgument, "has {} dimensions but {} strides", entry.shape.size(), entry.strides.size());
   }
   const int bits = bits_of(entry.dtype);
-  if (bits < 8) return error(Code::kNotImplemented, "has element type {}, which is not read from checkpoints", name_of(entry.dtype));
+  if (bits < 8)
+    return error(Code::kNotImplemented, "has element type {}, which is not read from checkpoints", name_of(entry.dtype));
   int64_t last = 0;
   for (size_t i = 0; i < entry.shape.size(); ++i) {
     int64_t step = 0;
@@ -60,7 +61,8 @@ std::vector<int64_t> dense_strides(const std::vector<int64_t>& shape) {
 }
 
 Result<int64_t> checked_elements(const std::vector<int64_t>& shape) {
-  if (shape.size() > kMaxRank) return error(Code::kInvalidArgument, "has {} dimensions; at most {} are read", shape.size(), kMaxRank);
+  if (shape.size() > kMaxRank)
+    return error(Code::kInvalidArgument, "has {} dimensions; at most {} are read", shape.size(), kMaxRank);
   int64_t n = 1;
   bool empty = false;
   for (const int64_t d : shape) {
@@ -79,8 +81,8 @@ Status StateDict::add(TensorEntry entry) {
   auto bytes = span_bytes(entry);
   if (!bytes.ok()) return Status(bytes.status().code(), fmt::format("{} {}", where, bytes.status().message()));
   if (*bytes > static_cast<int64_t>(entry.data.size())) {
-    return error(Code::kInvalidArgument, "{} with shape {} and strides {} needs {} bytes, but its storage has {} from there on", where,
-                 text_of(entry.shape), text_of(entry.strides), *bytes, entry.data.size());
+    return error(Code::kInvalidArgument, "{} with shape {} and strides {} needs {} bytes, but its storage has {} from there on",
+                 where, text_of(entry.shape), text_of(entry.strides), *bytes, entry.data.size());
   }
   if (!index_.emplace(entry.name, entries_.size()).second) return error(Code::kInvalidArgument, "{} appears twice", where);
   entries_.push_back(std::move(entry));

@@ -23,15 +23,15 @@ inline constexpr size_t kMaxRank = 32;
 struct TensorEntry {
   std::string name;
   DType dtype = DType::kUndefined;
-  std::vector<int64_t> shape;           // all >= 0, at most kMaxRank of them
-  std::vector<int64_t> strides;         // in elements, all >= 0
-  std::span<const std::byte> data;      // from element (0, 0, …); StateDict::add proves that every element lies inside
-  bool big_endian = false;              // elements are stored most significant byte first
-  std::string file;                     // file name, for messages
-  std::shared_ptr<const MappedFile> mapped;   // keeps data alive; null when the bytes are the caller's
+  std::vector<int64_t> shape;                // all >= 0, at most kMaxRank of them
+  std::vector<int64_t> strides;              // in elements, all >= 0
+  std::span<const std::byte> data;           // from element (0, 0, …); StateDict::add proves that every element lies inside
+  bool big_endian = false;                   // elements are stored most significant byte first
+  std::string file;                          // file name, for messages
+  std::shared_ptr<const MappedFile> mapped;  // keeps data alive; null when the bytes are the caller's
 
   int64_t elements() const;
-  bool contiguous() const;              // row-major without gaps
+  bool contiguous() const;  // row-major without gaps
 };
 
 // Row-major strides of `shape` (dimensions >= 0 whose product fits int64).
@@ -49,7 +49,7 @@ class StateDict {
 
   // nullptr when there is none of that name.
   const TensorEntry* find(std::string_view name) const;
-  const std::vector<TensorEntry>& entries() const { return entries_; }       // in the file's order
+  const std::vector<TensorEntry>& entries() const { return entries_; }  // in the file's order
 
  private:
   struct Hash {

@@ -20,21 +20,42 @@ using pickle::Ref;
 
 // A storage type or dtype object by its global's name; kUndefined for any other.
 DType dtype_of_global(std::string_view name) {
-  static constexpr std::pair<std::string_view, DType> kNames[] = {
-      {"torch.FloatStorage", DType::kFloat},     {"torch.DoubleStorage", DType::kDouble},   {"torch.HalfStorage", DType::kFloat16},
-      {"torch.BFloat16Storage", DType::kBFloat16}, {"torch.LongStorage", DType::kInt64},    {"torch.IntStorage", DType::kInt32},
-      {"torch.ShortStorage", DType::kInt16},     {"torch.CharStorage", DType::kInt8},       {"torch.ByteStorage", DType::kUint8},
-      {"torch.BoolStorage", DType::kBool},       {"torch.ComplexFloatStorage", DType::kComplex64},
-      {"torch.ComplexDoubleStorage", DType::kComplex128}, {"torch.UntypedStorage", DType::kUint8},
-      {"torch.storage.UntypedStorage", DType::kUint8}, {"torch.storage._UntypedStorage", DType::kUint8},
-      {"torch.float32", DType::kFloat},          {"torch.float", DType::kFloat},            {"torch.float64", DType::kDouble},
-      {"torch.double", DType::kDouble},          {"torch.float16", DType::kFloat16},        {"torch.half", DType::kFloat16},
-      {"torch.bfloat16", DType::kBFloat16},      {"torch.int64", DType::kInt64},            {"torch.long", DType::kInt64},
-      {"torch.int32", DType::kInt32},            {"torch.int", DType::kInt32},              {"torch.int16", DType::kInt16},
-      {"torch.short", DType::kInt16},            {"torch.int8", DType::kInt8},              {"torch.uint8", DType::kUint8},
-      {"torch.uint16", DType::kUint16},          {"torch.uint32", DType::kUint32},          {"torch.uint64", DType::kUint64},
-      {"torch.bool", DType::kBool},              {"torch.float8_e4m3fn", DType::kFloat8E4M3FN},
-      {"torch.float8_e5m2", DType::kFloat8E5M2}};
+  static constexpr std::pair<std::string_view, DType> kNames[] = {{"torch.FloatStorage", DType::kFloat},
+                                                                  {"torch.DoubleStorage", DType::kDouble},
+                                                                  {"torch.HalfStorage", DType::kFloat16},
+                                                                  {"torch.BFloat16Storage", DType::kBFloat16},
+                                                                  {"torch.LongStorage", DType::kInt64},
+                                                                  {"torch.IntStorage", DType::kInt32},
+                                                                  {"torch.ShortStorage", DType::kInt16},
+                                                                  {"torch.CharStorage", DType::kInt8},
+                                                                  {"torch.ByteStorage", DType::kUint8},
+                                                                  {"torch.BoolStorage", DType::kBool},
+                                                                  {"torch.ComplexFloatStorage", DType::kComplex64},
+                                                                  {"torch.ComplexDoubleStorage", DType::kComplex128},
+                                                                  {"torch.UntypedStorage", DType::kUint8},
+                                                                  {"torch.storage.UntypedStorage", DType::kUint8},
+                                                                  {"torch.storage._UntypedStorage", DType::kUint8},
+                                                                  {"torch.float32", DType::kFloat},
+                                                                  {"torch.float", DType::kFloat},
+                                                                  {"torch.float64", DType::kDouble},
+                                                                  {"torch.double", DType::kDouble},
+                                                                  {"torch.float16", DType::kFloat16},
+                                                                  {"torch.half", DType::kFloat16},
+                                                                  {"torch.bfloat16", DType::kBFloat16},
+                                                                  {"torch.int64", DType::kInt64},
+                                                                  {"torch.long", DType::kInt64},
+                                                                  {"torch.int32", DType::kInt32},
+                                                                  {"torch.int", DType::kInt32},
+                                                                  {"torch.int16", DType::kInt16},
+                                                                  {"torch.short", DType::kInt16},
+                                                                  {"torch.int8", DType::kInt8},
+                                                                  {"torch.uint8", DType::kUint8},
+                                                                  {"torch.uint16", DType::kUint16},
+                                                                  {"torch.uint32", DType::kUint32},
+                                                                  {"torch.uint64", DType::kUint64},
+                                                                  {"torch.bool", DType::kBool},
+                                                                  {"torch.float8_e4m3fn", DType::kFloat8E4M3FN},
+                                                                  {"torch.float8_e5m2", DType::kFloat8E5M2}};
   for (const auto& [text, dtype] : kNames) {
     if (text == name) return dtype;
   }
@@ -58,13 +79,13 @@ struct StorageId {
   DType dtype = DType::kUndefined;
   std::string_view key;
   int64_t elements = 0;
-  std::string_view view_key;             // old files: a part of the storage `key` under a name of its own
+  std::string_view view_key;  // old files: a part of the storage `key` under a name of its own
   int64_t view_offset = 0, view_elements = 0;
 };
 
 struct Storages {
   std::unordered_map<std::string_view, std::span<const std::byte>> by_key;
-  int64_t bytes = 0;                     // of all of them
+  int64_t bytes = 0;  // of all of them
   bool big_endian = false;
 };
 
@@ -88,16 +109,17 @@ class Reader {
     const Object* dict = &pickle_.at(pickle_.root);
     if (dict->kind != Kind::kDict) return bad("it does not hold a dictionary of tensors; save model.state_dict()");
     StateDict out;
-    int64_t budget = 0;                  // tied weights share storages; a file that shares without measure is refused
+    int64_t budget = 0;  // tied weights share storages; a file that shares without measure is refused
     if (__builtin_mul_overflow(storages.bytes, 4, &budget)) budget = INT64_MAX;
     for (size_t i = 0; i + 1 < dict->items.size(); i += 2) {
       const Object& key = pickle_.at(dict->items[i]);
       const Object* value = tensor_call(dict->items[i + 1]);
       if (key.kind != Kind::kString || !value) continue;
       auto entry = tensor(*value, storages);
-      if (!entry.ok()) return error(entry.status().code(), "{}: tensor `{}` {}", file_, printable(key.text), entry.status().message());
+      if (!entry.ok())
+        return error(entry.status().code(), "{}: tensor `{}` {}", file_, printable(key.text), entry.status().message());
       entry->name = std::string(key.text);
-      budget -= entry->elements() * (bits_of(entry->dtype) / 8);   // tensor() has bounded it by the storage's size
+      budget -= entry->elements() * (bits_of(entry->dtype) / 8);  // tensor() has bounded it by the storage's size
       if (budget < 0) return bad("its tensors share their storages more often than any model does");
       OCIOR_RETURN_IF_ERROR(out.add(std::move(*entry)));
     }
@@ -113,7 +135,8 @@ class Reader {
   const Object* tensor_call(Ref ref) const {
     const Object* object = &pickle_.at(ref);
     if (is_call(*object, kRebuildParameter) && !args(*object).empty()) object = &pickle_.at(args(*object)[0]);
-    const bool tensor = is_call(*object, kRebuildTensor) || is_call(*object, kRebuildTensor2) || is_call(*object, kRebuildTensor3);
+    const bool tensor =
+        is_call(*object, kRebuildTensor) || is_call(*object, kRebuildTensor2) || is_call(*object, kRebuildTensor3);
     return tensor ? object : nullptr;
   }
   bool is_call(const Object& object, std::string_view name) const {
@@ -128,7 +151,8 @@ class Reader {
         pickle_.at(items[0]).text != "storage") {
       return bad("it holds an object that is no tensor (a whole model?); save model.state_dict()");
     }
-    StorageId id{.dtype = dtype_of_global(pickle_.at(items[1]).name), .key = pickle_.at(items[2]).text,
+    StorageId id{.dtype = dtype_of_global(pickle_.at(items[1]).name),
+                 .key = pickle_.at(items[2]).text,
                  .elements = pickle_.at(items[4]).integer};
     if (id.dtype == DType::kUndefined || kind(2) != Kind::kString || kind(4) != Kind::kInt || id.elements < 0 ||
         id.elements > INT64_MAX / 16) {
@@ -138,11 +162,13 @@ class Reader {
     return id;
   }
   Status read_view(const Object& view, StorageId& id) const {
-    if (view.kind != Kind::kTuple || view.items.size() != 3 || pickle_.at(view.items[0]).kind != Kind::kString) return bad("a storage view is malformed");
+    if (view.kind != Kind::kTuple || view.items.size() != 3 || pickle_.at(view.items[0]).kind != Kind::kString)
+      return bad("a storage view is malformed");
     id.view_key = pickle_.at(view.items[0]).text;
     id.view_offset = pickle_.at(view.items[1]).integer;
     id.view_elements = pickle_.at(view.items[2]).integer;
-    if (id.view_offset < 0 || id.view_elements < 0 || id.view_offset > id.elements || id.view_elements > id.elements - id.view_offset) {
+    if (id.view_offset < 0 || id.view_elements < 0 || id.view_offset > id.elements ||
+        id.view_elements > id.elements - id.view_offset) {
       return bad("a storage view leaves its storage");
     }
     return {};
@@ -151,10 +177,12 @@ class Reader {
   Result<std::span<const std::byte>> storage_bytes(const StorageId& id, const Storages& storages) const {
     const auto it = storages.by_key.find(id.key);
     const auto size = static_cast<size_t>(bits_of(id.dtype) / 8);
-    if (it == storages.by_key.end()) return error(Code::kInvalidArgument, "needs storage `{}`, which the file lacks", printable(id.key));
+    if (it == storages.by_key.end())
+      return error(Code::kInvalidArgument, "needs storage `{}`, which the file lacks", printable(id.key));
     const size_t needed = static_cast<size_t>(id.elements) * size;
     if (it->second.size() < needed) {
-      return error(Code::kInvalidArgument, "needs {} bytes of storage `{}`, which has {}", needed, printable(id.key), it->second.size());
+      return error(Code::kInvalidArgument, "needs {} bytes of storage `{}`, which has {}", needed, printable(id.key),
+                   it->second.size());
     }
     if (id.view_key.empty()) return it->second.first(needed);
     return it->second.subspan(static_cast<size_t>(id.view_offset) * size, static_cast<size_t>(id.view_elements) * size);
@@ -163,7 +191,8 @@ class Reader {
   Result<std::vector<int64_t>> integers(Ref ref) const {
     const Object* list = &pickle_.at(ref);
     if (is_call(*list, "torch.Size") && args(*list).size() == 1) list = &pickle_.at(args(*list)[0]);
-    if ((list->kind != Kind::kTuple && list->kind != Kind::kList) || list->items.size() > kMaxRank) return wrong("has an impossible shape");
+    if ((list->kind != Kind::kTuple && list->kind != Kind::kList) || list->items.size() > kMaxRank)
+      return wrong("has an impossible shape");
     std::vector<int64_t> out;
     for (const Ref item : list->items) {
       if (pickle_.at(item).kind != Kind::kInt) return wrong("has a shape or strides that are no integers");
@@ -191,8 +220,10 @@ class Reader {
     OCIOR_ASSIGN(const int64_t elements, checked_elements(entry.shape));
     const int64_t size = bits_of(entry.dtype) / 8, offset = pickle_.at(given[1]).integer;
     const int64_t room = static_cast<int64_t>(storage.size()) / size;
-    if (offset < 0 || offset > room) return error(Code::kInvalidArgument, "begins at element {} of a storage of {}", offset, room);
-    if (elements > room) return error(Code::kInvalidArgument, "has {} elements in a storage of {}; save it without expand()", elements, room);
+    if (offset < 0 || offset > room)
+      return error(Code::kInvalidArgument, "begins at element {} of a storage of {}", offset, room);
+    if (elements > room)
+      return error(Code::kInvalidArgument, "has {} elements in a storage of {}; save it without expand()", elements, room);
     entry.data = storage.subspan(static_cast<size_t>(offset * size));
     return entry;
   }
@@ -225,7 +256,8 @@ Result<std::string> archive_prefix(const ZipEntries& entries, const std::string&
   return error(Code::kInvalidArgument, "{}: is a zip archive without data.pkl; it was not written by torch.save", file);
 }
 
-Result<StateDict> read_torch_zip(std::span<const std::byte> bytes, const std::string& file, std::shared_ptr<const MappedFile> mapped) {
+Result<StateDict> read_torch_zip(std::span<const std::byte> bytes, const std::string& file,
+                                 std::shared_ptr<const MappedFile> mapped) {
   OCIOR_ASSIGN(const ZipEntries entries, read_zip(bytes, file));
   OCIOR_ASSIGN(const std::string prefix, archive_prefix(entries, file));
   OCIOR_ASSIGN(const Pickle pickle, read_pickle(entries.find(prefix + "data.pkl")->second, file, is_allowed));
@@ -237,7 +269,8 @@ Result<StateDict> read_torch_zip(std::span<const std::byte> bytes, const std::st
   }
   if (const auto it = entries.find(prefix + "byteorder"); it != entries.end()) {
     const std::string_view order = text_of(it->second);
-    if (order != "little" && order != "big") return error(Code::kInvalidArgument, "{}: has the unknown byte order \"{}\"", file, printable(order));
+    if (order != "little" && order != "big")
+      return error(Code::kInvalidArgument, "{}: has the unknown byte order \"{}\"", file, printable(order));
     storages.big_endian = order == "big";
   }
   return Reader(pickle, file, std::move(mapped)).tensors(storages);
@@ -254,13 +287,16 @@ Result<Storages> read_legacy_storages(std::span<const std::byte> bytes, const Pi
     const std::string_view key = keys.at(ref).text;
     const auto dtype = dtypes.find(key);
     int64_t count = 0, size = 0;
-    if (dtype == dtypes.end()) return error(Code::kInvalidArgument, "{}: storage `{}` belongs to no tensor", file, printable(key));
-    if (bytes.size() < sizeof count) return error(Code::kInvalidArgument, "{}: is cut off before storage `{}`", file, printable(key));
+    if (dtype == dtypes.end())
+      return error(Code::kInvalidArgument, "{}: storage `{}` belongs to no tensor", file, printable(key));
+    if (bytes.size() < sizeof count)
+      return error(Code::kInvalidArgument, "{}: is cut off before storage `{}`", file, printable(key));
     std::memcpy(&count, bytes.data(), sizeof count);
     bytes = bytes.subspan(sizeof count);
-    if (count < 0 || __builtin_mul_overflow(count, bits_of(dtype->second) / 8, &size) || size > static_cast<int64_t>(bytes.size())) {
-      return error(Code::kInvalidArgument, "{}: storage `{}` claims {} elements, but {} bytes are left; is the file complete?", file,
-                   printable(key), count, bytes.size());
+    if (count < 0 || __builtin_mul_overflow(count, bits_of(dtype->second) / 8, &size) ||
+        size > static_cast<int64_t>(bytes.size())) {
+      return error(Code::kInvalidArgument, "{}: storage `{}` claims {} elements, but {} bytes are left; is the file complete?",
+                   file, printable(key), count, bytes.size());
     }
     out.by_key.emplace(key, bytes.first(static_cast<size_t>(size)));
     out.bytes += size;
@@ -281,19 +317,21 @@ bool says_big_endian(const Pickle& info) {
 }
 
 bool is_magic(const Pickle& pickle) {
-  constexpr std::string_view kMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";   // 0x1950a86a20f9469cfc6c
+  constexpr std::string_view kMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";  // 0x1950a86a20f9469cfc6c
   return pickle.at(pickle.root).kind == Kind::kLong && pickle.at(pickle.root).text == kMagic;
 }
 
 // Magic number, protocol version, sys_info, the state dict, the storage keys, then the storages.
-Result<StateDict> read_torch_legacy(std::span<const std::byte> bytes, const std::string& file, std::shared_ptr<const MappedFile> mapped) {
+Result<StateDict> read_torch_legacy(std::span<const std::byte> bytes, const std::string& file,
+                                    std::shared_ptr<const MappedFile> mapped) {
   const auto next = [&](pickle::Allowed allowed) -> Result<Pickle> {
     OCIOR_ASSIGN(Pickle pickle, read_pickle(bytes, file, allowed));
     bytes = bytes.subspan(pickle.bytes);
     return pickle;
   };
   OCIOR_ASSIGN(const Pickle magic, next(is_allowed));
-  if (!is_magic(magic)) return error(Code::kInvalidArgument, "{}: is a pickle, but not one of torch.save; save it again as safetensors", file);
+  if (!is_magic(magic))
+    return error(Code::kInvalidArgument, "{}: is a pickle, but not one of torch.save; save it again as safetensors", file);
   OCIOR_ASSIGN(const Pickle version, next(no_global));
   if (version.at(version.root).kind != Kind::kInt || version.at(version.root).integer != 1001) {
     return error(Code::kNotImplemented, "{}: has a torch file format other than 1001; save it again as safetensors", file);
@@ -310,7 +348,8 @@ Result<StateDict> read_torch_legacy(std::span<const std::byte> bytes, const std:
 
 }  // namespace
 
-Result<StateDict> read_torch_file(std::span<const std::byte> bytes, const std::string& file, std::shared_ptr<const MappedFile> mapped) {
+Result<StateDict> read_torch_file(std::span<const std::byte> bytes, const std::string& file,
+                                  std::shared_ptr<const MappedFile> mapped) {
   const std::string_view text = text_of(bytes);
   if (text.starts_with("PK")) return read_torch_zip(bytes, file, std::move(mapped));
   if (text.starts_with("\x80")) return read_torch_legacy(bytes, file, std::move(mapped));

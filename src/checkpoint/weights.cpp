@@ -33,7 +33,8 @@ auto load(const std::byte* at, bool big_endian) {
   if constexpr (kType == DType::kFloat) return load_bits<float>(at, big_endian);
   if constexpr (kType == DType::kDouble) return load_bits<double>(at, big_endian);
   if constexpr (kType == DType::kFloat16) return float_of_half(load_bits<uint16_t>(at, big_endian));
-  if constexpr (kType == DType::kBFloat16) return std::bit_cast<float>(static_cast<uint32_t>(load_bits<uint16_t>(at, big_endian)) << 16);
+  if constexpr (kType == DType::kBFloat16)
+    return std::bit_cast<float>(static_cast<uint32_t>(load_bits<uint16_t>(at, big_endian)) << 16);
 }
 
 // A matrix to copy: rows and columns of the result, with the source's strides in elements. Vectors have one row.
@@ -89,10 +90,10 @@ bool copy_matrix(const Copy& c, DType from, DType to, std::byte* out) {
 
 uint16_t half_bits(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | ((magnitude >> 13) & 0x3ff));   // NaN keeps its payload
-  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);                                // 65520 and above
-  if (magnitude < 0x38800000) {                                                                            // below 2^-14: subnormal
-    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;                                        // exact
+  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | ((magnitude >> 13) & 0x3ff));  // NaN keeps its payload
+  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);                               // 65520 and above
+  if (magnitude < 0x38800000) {                                      // below 2^-14: subnormal
+    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;  // exact
     return static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(scaled)));
   }
   const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
@@ -101,8 +102,10 @@ uint16_t half_bits(float value) {
 
 Result<onnx::Tensor> to_initializer(const TensorEntry& entry, std::string name, DType dtype, bool transposed) {
   const std::string where = fmt::format("{}: tensor `{}`", entry.file, printable(entry.name));
-  if (entry.dtype != DType::kFloat && entry.dtype != DType::kDouble && entry.dtype != DType::kFloat16 && entry.dtype != DType::kBFloat16) {
-    return error(Code::kNotImplemented, "{} has element type {}; weights must be float32, float16, bfloat16 or float64", where, name_of(entry.dtype));
+  if (entry.dtype != DType::kFloat && entry.dtype != DType::kDouble && entry.dtype != DType::kFloat16 &&
+      entry.dtype != DType::kBFloat16) {
+    return error(Code::kNotImplemented, "{} has element type {}; weights must be float32, float16, bfloat16 or float64", where,
+                 name_of(entry.dtype));
   }
   const size_t rank = entry.shape.size();
   if (rank < 1 || rank > 2) return error(Code::kInvalidArgument, "{} has {} dimensions; weights have one or two", where, rank);
@@ -111,8 +114,9 @@ Result<onnx::Tensor> to_initializer(const TensorEntry& entry, std::string name, 
     out.raw = entry.data.first(static_cast<size_t>(entry.elements() * (bits_of(dtype) / 8)));
     return out;
   }
-  Copy copy{entry.data.data(), rank == 2 ? entry.shape[0] : 1, entry.shape.back(), rank == 2 ? entry.strides[0] : 0, entry.strides.back(),
-            entry.big_endian};
+  Copy copy{entry.data.data(),    rank == 2 ? entry.shape[0] : 1,
+            entry.shape.back(),   rank == 2 ? entry.strides[0] : 0,
+            entry.strides.back(), entry.big_endian};
   if (transposed) {
     std::swap(copy.rows, copy.cols);
     std::swap(copy.row_stride, copy.col_stride);
@@ -133,8 +137,11 @@ bool same_values(const TensorEntry& a, const TensorEntry& b) {
   if (a.data.data() == b.data.data() && a.strides == b.strides) return true;
   const int64_t size = bits_of(a.dtype) / 8;
   if (a.elements() == 0) return true;
-  if (a.contiguous() && b.contiguous()) return std::memcmp(a.data.data(), b.data.data(), static_cast<size_t>(a.elements() * size)) == 0;
-  const auto at = [size](const TensorEntry& t, int64_t i, int64_t j) { return t.data.data() + (i * t.strides[0] + j * t.strides[1]) * size; };
+  if (a.contiguous() && b.contiguous())
+    return std::memcmp(a.data.data(), b.data.data(), static_cast<size_t>(a.elements() * size)) == 0;
+  const auto at = [size](const TensorEntry& t, int64_t i, int64_t j) {
+    return t.data.data() + (i * t.strides[0] + j * t.strides[1]) * size;
+  };
   for (int64_t i = 0; i < a.shape[0]; ++i) {
     for (int64_t j = 0; j < a.shape[1]; ++j) {
       if (std::memcmp(at(a, i, j), at(b, i, j), static_cast<size_t>(size)) != 0) return false;

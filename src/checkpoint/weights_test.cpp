@@ -12,7 +12,12 @@ namespace ocior::checkpoint {
 namespace {
 
 TensorEntry entry_of(DType dtype, std::vector<int64_t> shape, const std::string& bytes) {
-  return {.name = "w", .dtype = dtype, .shape = shape, .strides = dense_strides(shape), .data = testing::bytes_of(bytes), .file = "f"};
+  return {.name = "w",
+          .dtype = dtype,
+          .shape = shape,
+          .strides = dense_strides(shape),
+          .data = testing::bytes_of(bytes),
+          .file = "f"};
 }
 
 float widened(DType dtype, const std::string& bytes) {
@@ -30,7 +35,8 @@ TEST(Weights, WidensExactlyAndBack) {
     if (exponent == 31) {
       EXPECT_EQ(std::isnan(value), mantissa != 0) << bits;
     } else {
-      const double expected = (half & 0x8000 ? -1 : 1) * (exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24));
+      const double expected =
+          (half & 0x8000 ? -1 : 1) * (exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24));
       EXPECT_EQ(value, expected) << bits;
       EXPECT_EQ(half_bits(value), half);
     }
@@ -41,7 +47,7 @@ TEST(Weights, WidensExactlyAndBack) {
 }
 
 TEST(Weights, RoundsToNearestEven) {
-  EXPECT_EQ(half_bits(1.0f + 0x1p-11f), 0x3c00);                       // halfway, to even
+  EXPECT_EQ(half_bits(1.0f + 0x1p-11f), 0x3c00);  // halfway, to even
   EXPECT_EQ(half_bits(1.0f + 3 * 0x1p-11f), 0x3c02);
   EXPECT_EQ(half_bits(std::nextafter(1.0f + 0x1p-11f, 2.0f)), 0x3c01);
   EXPECT_EQ(half_bits(65504.0f), 0x7bff);
@@ -75,10 +81,23 @@ TEST(Weights, CopiesOnlyWhatMustChange) {
 
 TEST(Weights, RefusesWhatCannotBeWritten) {
   const std::string big = testing::le(1e6f), huge = testing::le(1e300), integer = testing::le<int32_t>(1);
-  EXPECT_NE(to_initializer(entry_of(DType::kFloat, {1}, big), "w", DType::kFloat16, false).status().message().find("beyond float16's range"), std::string::npos);
-  EXPECT_NE(to_initializer(entry_of(DType::kDouble, {1}, huge), "w", DType::kFloat, false).status().message().find("beyond float's range"), std::string::npos);
-  EXPECT_NE(to_initializer(entry_of(DType::kInt32, {1}, integer), "w", DType::kFloat, false).status().message().find("element type int32"), std::string::npos);
-  EXPECT_NE(to_initializer(entry_of(DType::kFloat, {}, big), "w", DType::kFloat, false).status().message().find("0 dimensions"), std::string::npos);
+  EXPECT_NE(to_initializer(entry_of(DType::kFloat, {1}, big), "w", DType::kFloat16, false)
+                .status()
+                .message()
+                .find("beyond float16's range"),
+            std::string::npos);
+  EXPECT_NE(to_initializer(entry_of(DType::kDouble, {1}, huge), "w", DType::kFloat, false)
+                .status()
+                .message()
+                .find("beyond float's range"),
+            std::string::npos);
+  EXPECT_NE(to_initializer(entry_of(DType::kInt32, {1}, integer), "w", DType::kFloat, false)
+                .status()
+                .message()
+                .find("element type int32"),
+            std::string::npos);
+  EXPECT_NE(to_initializer(entry_of(DType::kFloat, {}, big), "w", DType::kFloat, false).status().message().find("0 dimensions"),
+            std::string::npos);
   const std::string infinite = testing::le(std::numeric_limits<float>::infinity());
   EXPECT_TRUE(to_initializer(entry_of(DType::kFloat, {1}, infinite), "w", DType::kFloat16, false).ok());
 }

@@ -25,7 +25,7 @@ class Bytes {
   uint64_t size() const { return bytes_.size(); }
   bool holds(uint64_t at, uint64_t count) const { return at <= size() && count <= size() - at; }
   template <class T>
-  T get(uint64_t at) const {                       // the caller has asked holds(at, sizeof(T))
+  T get(uint64_t at) const {  // the caller has asked holds(at, sizeof(T))
     T value;
     std::memcpy(&value, bytes_.data() + at, sizeof value);
     return value;
@@ -62,11 +62,13 @@ Result<Directory> find_directory(const Bytes& bytes, const std::string& file) {
   uint64_t limit = end;
   if (end >= kEnd64LocatorBytes && bytes.get<uint32_t>(end - kEnd64LocatorBytes) == kEnd64LocatorMagic) {
     const uint64_t end64 = bytes.get<uint64_t>(end - kEnd64LocatorBytes + 8);
-    if (!bytes.holds(end64, kEnd64Bytes) || bytes.get<uint32_t>(end64) != kEnd64Magic) return damaged(file, "its zip64 directory is missing");
+    if (!bytes.holds(end64, kEnd64Bytes) || bytes.get<uint32_t>(end64) != kEnd64Magic)
+      return damaged(file, "its zip64 directory is missing");
     dir = {bytes.get<uint64_t>(end64 + 48), bytes.get<uint64_t>(end64 + 40), bytes.get<uint64_t>(end64 + 32)};
     limit = end64;
   }
-  if (!bytes.holds(dir.offset, dir.size) || dir.offset + dir.size > limit) return damaged(file, "its zip directory lies outside of it");
+  if (!bytes.holds(dir.offset, dir.size) || dir.offset + dir.size > limit)
+    return damaged(file, "its zip directory lies outside of it");
   if (dir.count > dir.size / kCentralBytes) return damaged(file, "its zip directory claims more entries than it holds");
   return dir;
 }
@@ -74,7 +76,7 @@ Result<Directory> find_directory(const Bytes& bytes, const std::string& file) {
 struct Entry {
   std::string name;
   uint64_t flags = 0, method = 0, packed = 0, size = 0, header = 0;
-  uint64_t data = 0;                               // where the contents begin, after the local header
+  uint64_t data = 0;  // where the contents begin, after the local header
 };
 
 // Replaces the fields that say "see zip64" by the 64-bit ones of the extra field (APPNOTE 4.5.3), which come in this order.
@@ -100,11 +102,17 @@ bool read_zip64(const Bytes& bytes, uint64_t at, uint64_t count, Entry& entry) {
 
 // Reads the central header at `at` and moves `at` behind it.
 Result<Entry> read_central(const Bytes& bytes, uint64_t& at, uint64_t end, const std::string& file) {
-  if (end - at < kCentralBytes || bytes.get<uint32_t>(at) != kCentralMagic) return damaged(file, "an entry of its zip directory is missing");
-  const uint64_t name = bytes.get<uint16_t>(at + 28), extra = bytes.get<uint16_t>(at + 30), comment = bytes.get<uint16_t>(at + 32);
+  if (end - at < kCentralBytes || bytes.get<uint32_t>(at) != kCentralMagic)
+    return damaged(file, "an entry of its zip directory is missing");
+  const uint64_t name = bytes.get<uint16_t>(at + 28), extra = bytes.get<uint16_t>(at + 30),
+                 comment = bytes.get<uint16_t>(at + 32);
   if (end - at - kCentralBytes < name + extra + comment) return damaged(file, "an entry of its zip directory is cut off");
-  Entry entry{std::string(bytes.text(at + kCentralBytes, name)), bytes.get<uint16_t>(at + 8), bytes.get<uint16_t>(at + 10),
-              bytes.get<uint32_t>(at + 20), bytes.get<uint32_t>(at + 24), bytes.get<uint32_t>(at + 42)};
+  Entry entry{std::string(bytes.text(at + kCentralBytes, name)),
+              bytes.get<uint16_t>(at + 8),
+              bytes.get<uint16_t>(at + 10),
+              bytes.get<uint32_t>(at + 20),
+              bytes.get<uint32_t>(at + 24),
+              bytes.get<uint32_t>(at + 42)};
   if (!read_zip64(bytes, at + kCentralBytes + name, extra, entry)) return damaged(file, "a zip64 field is missing");
   at += kCentralBytes + name + extra + comment;
   return entry;
@@ -112,17 +120,20 @@ Result<Entry> read_central(const Bytes& bytes, uint64_t& at, uint64_t end, const
 
 Status locate(const Bytes& bytes, Entry& entry, const std::string& file) {
   const std::string shown = printable(entry.name);
-  if (entry.flags & 1) return error(Code::kInvalidArgument, "{}: the entry `{}` is encrypted; save the checkpoint without a password", file, shown);
+  if (entry.flags & 1)
+    return error(Code::kInvalidArgument, "{}: the entry `{}` is encrypted; save the checkpoint without a password", file, shown);
   if (entry.method != 0) {
-    return error(Code::kInvalidArgument, "{}: the entry `{}` is compressed, which torch.save never does; save the checkpoint again as safetensors",
-                 file, shown);
+    return error(Code::kInvalidArgument,
+                 "{}: the entry `{}` is compressed, which torch.save never does; save the checkpoint again as safetensors", file,
+                 shown);
   }
   if (!bytes.holds(entry.header, kLocalBytes) || bytes.get<uint32_t>(entry.header) != kLocalMagic) {
     return damaged(file, fmt::format("the entry `{}` is not where the directory says", shown));
   }
   const uint64_t name = bytes.get<uint16_t>(entry.header + 26), extra = bytes.get<uint16_t>(entry.header + 28);
   entry.data = entry.header + kLocalBytes + name + extra;
-  if (!bytes.holds(entry.data, entry.size) || entry.packed != entry.size) return damaged(file, fmt::format("the entry `{}` is cut off", shown));
+  if (!bytes.holds(entry.data, entry.size) || entry.packed != entry.size)
+    return damaged(file, fmt::format("the entry `{}` is cut off", shown));
   if (bytes.text(entry.header + kLocalBytes, name) != entry.name) {
     return damaged(file, fmt::format("the entry `{}` has another name in its own header", shown));
   }

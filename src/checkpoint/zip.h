@@ -14,8 +14,9 @@ namespace ocior::checkpoint {
 // Name → contents, sorted by name.
 using ZipEntries = std::map<std::string, std::span<const std::byte>, std::less<>>;
 
-// Reads the central directory of `bytes`, called `file` in errors. Refused: compressed or encrypted entries, repeated names, entries
-// that leave the file or overlap one another or the directory (so an archive never holds more than its own size), split archives.
+// Reads the central directory of `bytes`, called `file` in errors. Refused: compressed or encrypted entries, repeated names,
+// entries that leave the file or overlap one another or the directory (so an archive never holds more than its own size), split
+// archives.
 Result<ZipEntries> read_zip(std::span<const std::byte> bytes, const std::string& file);
 
 }  // namespace ocior::checkpoint

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Converts checkpoint folders with a given program and compares the models with reference.npz in ONNX Runtime.
 
-usage: convert_check.py PROGRAM FOLDER... [--opsets 11,13,17,20,23] [--dtypes fp32,fp16]
+usage: convert_check.py PROGRAM [FOLDER...] [--below FOLDER_OF_FOLDERS] [--opsets 11,13,17,20,23] [--dtypes fp32,fp16]
 PROGRAM is a command line to which `FOLDER OUT --opset N --dtype D` is appended after replacing {dir} and {out}, for example
 `build/bin/convert_main {dir} {out}` or `build/bin/ocior convert {dir} -o {out}`. A FOLDER without reference.npz is only checked
 for being a valid model that runs. Needs numpy, onnx and onnxruntime. Exits with 1 when anything differs.
@@ -93,13 +93,17 @@ def check(program, folder, opset, dtype, scratch):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("program")
-    parser.add_argument("folders", nargs="+", type=pathlib.Path)
+    parser.add_argument("folders", nargs="*", type=pathlib.Path)
+    parser.add_argument("--below", action="append", default=[], type=pathlib.Path, help="every checkpoint folder in this one")
     parser.add_argument("--opsets", default="11,13,17,20,23")
     parser.add_argument("--dtypes", default="fp32,fp16")
     args = parser.parse_args()
+    folders = args.folders + [c.parent for root in args.below for c in sorted(root.glob("*/config.json"))]
+    if not folders:
+        parser.error("there is no checkpoint to convert")
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for folder in args.folders:
+        for folder in folders:
             for dtype in args.dtypes.split(","):
                 results = []
                 for opset in map(int, args.opsets.split(",")):

@@ -1,5 +1,5 @@
-// convert_main FOLDER OUT [--opset N] [--task T] [--dtype fp16] [--copy-tokenizer]: the converter as a program, for convert_check.py.
-// Prints the summary; exits with 1 and the error's sentence on failure.
+// convert_main FOLDER OUT [--opset N] [--task T] [--dtype fp16] [--copy-tokenizer]: the converter as a program, for
+// convert_check.py. Prints the summary; exits with 1 and the error's sentence on failure.
 #include <cstdio>
 #include <cstdlib>
 #include <string>

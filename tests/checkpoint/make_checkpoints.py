@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes tiny checkpoints for the converter's tests: every family, head and container, with reference.npz from a forward pass in numpy.
+"""Writes tiny checkpoints for the converter's tests: every family, head and container, with reference.npz from a forward pass in
+numpy.
 
 usage: make_checkpoints.py FOLDER [--all]
 Without --all only the few that lie in tests/data/checkpoints. The forward pass follows the models' papers and Hugging Face
-Transformers' modelling code in meaning (post-norm encoders, float64) and shares nothing with the C++ converter. torch is not needed:
-its files are written by Python's own pickler through stand-ins for torch's classes.
+Transformers' modelling code in meaning (post-norm encoders, float64) and shares nothing with the C++ converter. torch is not
+needed: its files are written by Python's own pickler through stand-ins for torch's classes.
 """
 import argparse
 import collections
@@ -31,15 +32,15 @@ ACTIVATIONS = {
 }
 BERT_LAYER = ("encoder.layer", "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
               "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm")
-DISTIL_LAYER = ("transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm",
-                "ffn.lin1", "ffn.lin2", "output_layer_norm")
+DISTIL_LAYER = ("transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+                "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm")
 
 
 class Model:
     """A random model of one family and task: config, state dict and forward pass."""
 
-    def __init__(self, family, task, seed, hidden=8, embedding=None, layers=2, heads=2, inner=12, vocab=24, positions=10, labels=3,
-                 act="gelu", eps=1e-12, tied=True, pooler=True):
+    def __init__(self, family, task, seed, hidden=8, embedding=None, layers=2, heads=2, inner=12, vocab=24, positions=10,
+                 labels=3, act="gelu", eps=1e-12, tied=True, pooler=True):
         self.family, self.task, self.rng = family, task, np.random.default_rng(seed)
         self.hidden, self.embedding, self.layers, self.heads = hidden, embedding or hidden, layers, heads
         self.inner, self.vocab, self.positions, self.labels = inner, vocab, positions, labels
@@ -120,7 +121,8 @@ class Model:
         config = {"architectures": [prefix + heads[self.task]], "model_type": self.family, "vocab_size": self.vocab,
                   "max_position_embeddings": self.positions, "pad_token_id": 0}
         if self.family == "distilbert":
-            config |= {"dim": self.hidden, "n_layers": self.layers, "n_heads": self.heads, "hidden_dim": self.inner, "activation": self.act}
+            config |= {"dim": self.hidden, "n_layers": self.layers, "n_heads": self.heads, "hidden_dim": self.inner,
+                       "activation": self.act}
         else:
             config |= {"hidden_size": self.hidden, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
                        "intermediate_size": self.inner, "hidden_act": self.act, "type_vocab_size": 2, "layer_norm_eps": self.eps}
@@ -145,7 +147,8 @@ class Model:
 
     def encode(self, ids, mask, token_types):
         b, h = self.base, self.hidden
-        x = self.w(b + "embeddings.word_embeddings.weight")[ids] + self.w(b + "embeddings.position_embeddings.weight")[:ids.shape[1]]
+        x = self.w(b + "embeddings.word_embeddings.weight")[ids]
+        x = x + self.w(b + "embeddings.position_embeddings.weight")[:ids.shape[1]]
         if self.family != "distilbert":
             x = x + self.w(b + "embeddings.token_type_embeddings.weight")[token_types]
         x = self.apply_norm(b + "embeddings.LayerNorm", x)
@@ -177,7 +180,8 @@ class Model:
         if self.task == "text-classification":
             first = x[:, 0]
             if self.family == "electra":
-                return {"logits": self.apply_linear("classifier.out_proj", ACTIVATIONS["gelu"](self.apply_linear("classifier.dense", first)))}
+                inner = ACTIVATIONS["gelu"](self.apply_linear("classifier.dense", first))
+                return {"logits": self.apply_linear("classifier.out_proj", inner)}
             if self.family == "distilbert":
                 return {"logits": self.apply_linear("classifier", np.maximum(self.apply_linear("pre_classifier", first), 0))}
             return {"logits": self.apply_linear("classifier", np.tanh(self.apply_linear(self.base + "pooler.dense", first)))}
@@ -231,7 +235,8 @@ def stand_in(module, name):
     return thing
 
 
-REBUILD = {n: stand_in("torch._utils", n) for n in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")}
+REBUILD = {n: stand_in("torch._utils", n)
+           for n in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")}
 STORAGES = {n: stand_in("torch", n) for n in ("FloatStorage", "HalfStorage", "DoubleStorage", "LongStorage", "BFloat16Storage")}
 UNTYPED, FLOAT32 = stand_in("torch.storage", "UntypedStorage"), stand_in("torch", "float32")
 STORAGE_OF = {np.dtype(np.float32): "FloatStorage", np.dtype(np.float16): "HalfStorage", np.dtype(np.float64): "DoubleStorage",
@@ -272,8 +277,8 @@ class TorchPickler(pickle.Pickler):
 
 
 def as_calls(state, rebuild="_rebuild_tensor_v2", shared=False, strided=False, parameters=False, views=False):
-    """The state dict as torch pickles it, and its storages. shared: one storage for all tensors, named by offset or, with views, by
-    parts of it; strided: matrices stored transposed."""
+    """The state dict as torch pickles it, and its storages. shared: one storage for all tensors, named by offset or, with views,
+    by parts of it; strided: matrices stored transposed."""
     out, storages, by_id = collections.OrderedDict(), [], {}
     pool, at = None, 3
     if shared:
@@ -409,7 +414,8 @@ CHECKPOINTS = {
     "tiny-bert-mlm-zip": ("bert", "fill-mask", SMALL, torch_zip(shared=True, strided=True), []),
     "tiny-electra-token-legacy": ("electra", "token-classification", SMALL | {"embedding": 2}, torch_legacy(), []),
     "tiny-bert-features-sharded": ("bert", "feature-extraction", SMALL, sharded_safetensors, []),
-    "bert-features-gamma-bare": ("bert", "feature-extraction", {"act": "relu", "eps": 1e-5}, torch_zip(), [gamma_beta, bare, with_buffers]),
+    "bert-features-gamma-bare": ("bert", "feature-extraction", {"act": "relu", "eps": 1e-5}, torch_zip(),
+                                 [gamma_beta, bare, with_buffers]),
     "bert-features-no-pooler": ("bert", "feature-extraction", {"pooler": False}, safetensors("F64"), []),
     "bert-seqcls-silu": ("bert", "text-classification", {"act": "silu"}, torch_zip(parameters=True), []),
     "bert-qa-tanh": ("bert", "question-answering", {"act": "tanh"}, torch_legacy(rebuild="_rebuild_tensor"), []),
@@ -419,7 +425,8 @@ CHECKPOINTS = {
     "distilbert-seqcls": ("distilbert", "text-classification", {"act": "gelu_pytorch_tanh"}, torch_zip(zip64=True), []),
     "distilbert-token": ("distilbert", "token-classification", {"act": "relu"}, torch_zip(big_endian=True), []),
     "distilbert-mlm-no-decoder": ("distilbert", "fill-mask", {}, torch_legacy(protocol=5), [without_decoder]),
-    "distilbert-one-label": ("distilbert", "text-classification", {"labels": 1, "heads": 1}, torch_zip(untyped=True, rebuild="_rebuild_tensor_v3"), []),
+    "distilbert-one-label": ("distilbert", "text-classification", {"labels": 1, "heads": 1},
+                             torch_zip(untyped=True, rebuild="_rebuild_tensor_v3"), []),
     "electra-qa": ("electra", "question-answering", {}, safetensors(), []),
     "electra-seqcls": ("electra", "text-classification", {"embedding": 6}, safetensors(), []),
     "electra-mlm": ("electra", "fill-mask", {"embedding": 6, "act": "relu"}, torch_zip(protocol=3), []),
