@@ -80,6 +80,30 @@ void to_float8(DType to, uint8_t* y, int64_t i, double v) {
   else y[i] = to == DType::kFloat8E4M3FN ? (sign | 0x7F) : 0x80;
 }
 
+// A power of two: the exponent plus 127. Zero and what is too small becomes 2^-127, what is too large 2^127, or both NaN when not saturated.
+uint8_t power_of_two(const CastRules& rules, double v) {
+  constexpr int kNan = 255, kLargest = 254, kBias = 127;
+  if (!(v >= 0)) return kNan;
+  if (v < 0x1p-127) return rules.saturate ? 0 : kNan;
+  if (v >= 0x1p128) return rules.saturate ? kLargest : kNan;
+  const int exponent = std::ilogb(v);
+  const double fraction = std::ldexp(v, -exponent);   // in [1, 2)
+  const bool up = rules.rounding == PowerRounding::kUp ? fraction > 1 : rules.rounding == PowerRounding::kNearest && fraction >= 1.5;
+  const int code = exponent + up + kBias;
+  return static_cast<uint8_t>(code <= kLargest ? code : rules.saturate ? kLargest : kNan);
+}
+
+// Whether set_double() does not already do what the rules ask for this type.
+bool needs_rules(const CastRules& rules, DType to) {
+  return to == DType::kFloat8E8M0 || to == DType::kFloat4E2M1 || (is_float8(to) && !rules.saturate);
+}
+
+void store_by_rules(const CastRules& rules, DType to, void* y, int64_t i, double v) {
+  if (to == DType::kFloat8E8M0) static_cast<uint8_t*>(y)[i] = power_of_two(rules, v);
+  else if (is_float8(to)) to_float8(to, static_cast<uint8_t*>(y), i, v);
+  else set_double(to, y, i, std::isnan(v) ? -0.0 : v);   // float4e2m1 has no NaN: the official cases expect -0
+}
+
 }  // namespace
 
 bool can_cast(DType from, DType to) { return !is_complex(from) && !is_complex(to) && from != DType::kUndefined && to != DType::kUndefined; }
@@ -91,8 +115,8 @@ Status cast_elements(const CastRules& rules, DType from, const void* x, DType to
     for (int64_t i = begin; i < end; ++i) static_cast<std::string*>(y)[i] = text_of(from, x, i);
     return {};
   }
-  if (is_float8(to) && !rules.saturate) {
-    for (int64_t i = begin; i < end; ++i) to_float8(to, static_cast<uint8_t*>(y), i, get_double(from, x, i));
+  if (needs_rules(rules, to)) {
+    for (int64_t i = begin; i < end; ++i) store_by_rules(rules, to, y, i, get_double(from, x, i));
     return {};
   }
   visit_kind(kind_of(from), [&](auto zero) {
@@ -151,7 +175,11 @@ Status cast_run(const CastRules& rules, CpuContext& c) {
 CastRules rules_of(const NodeReader& node) {
   CastRules rules;
   if (node.opset() >= 19) rules.saturate = node.integer("saturate", 1) != 0;
-  if (node.opset() >= 24) node.ignore("round_mode");   // of float8e8m0, which is rounded to nearest
+  if (node.opset() < 24) return rules;
+  const std::string mode = node.text("round_mode", "up");
+  if (mode == "down") rules.rounding = PowerRounding::kDown;
+  else if (mode == "nearest") rules.rounding = PowerRounding::kNearest;
+  else if (mode != "up") node.fail("round_mode is '{}'; expected up, down or nearest", mode);
   return rules;
 }
 
@@ -197,6 +225,9 @@ struct Cast {
     out.push_back({.inputs = {{DType::kFloat, {3}}}, .attributes = {{"to", std::string("DOUBLE")}}, .opset = 1});
     out.push_back({.inputs = {{DType::kFloat, {4}, Fill::kZeros, {1e6, -1e6, 460, 3}}},
                    .attributes = {{"to", static_cast<int64_t>(DType::kFloat8E4M3FN)}, {"saturate", int64_t{0}}}});
+    for (const char* mode : {"up", "down", "nearest"})
+      out.push_back({.inputs = {{DType::kFloat, {7}, Fill::kZeros, {0, 0.124, 1.1, 1.5, 8, 3e38, 1e-40}}},
+                     .attributes = {{"to", static_cast<int64_t>(DType::kFloat8E8M0)}, {"round_mode", std::string(mode)}}});
     return out;
   }
 };

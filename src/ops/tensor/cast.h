@@ -5,8 +5,12 @@
 
 namespace ocior::ops {
 
+// How values become powers of two (float8e8m0).
+enum class PowerRounding { kUp, kDown, kNearest };
+
 struct CastRules {
   bool saturate = true;      // to float8: beyond the range is the largest value, else NaN or infinity
+  PowerRounding rounding = PowerRounding::kUp;
 };
 
 // Whether elements of `from` can be cast to `to`.
