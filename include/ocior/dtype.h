@@ -7,6 +7,8 @@
 
 namespace ocior {
 
+#pragma GCC visibility push(default)
+
 enum class DType : int32_t {
   kUndefined = 0,
   kFloat = 1,
@@ -66,5 +68,7 @@ constexpr bool is_floating(DType t) {
   return t == DType::kFloat || t == DType::kDouble || t == DType::kFloat16 || t == DType::kBFloat16 ||
          (t >= DType::kFloat8E4M3FN && t <= DType::kFloat8E5M2FNUZ) || t == DType::kFloat4E2M1 || t == DType::kFloat8E8M0;
 }
+
+#pragma GCC visibility pop
 
 }  // namespace ocior

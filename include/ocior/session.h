@@ -17,6 +17,11 @@
 
 namespace ocior {
 
+struct SessionRep;   // src/run/session_rep.h
+struct BindingRep;
+
+#pragma GCC visibility push(default)
+
 // One dimension of a declared shape: a number, or a symbol ("batch"), or unknown (value -1 and no symbol).
 struct Dimension {
   int64_t value = -1;
@@ -83,8 +88,6 @@ struct Feed {
 };
 
 class Session;
-struct SessionRep;
-struct BindingRep;
 
 // Inputs and outputs bound by name for repeated runs. Not thread-safe; one per running thread.
 class IoBinding {
@@ -158,5 +161,7 @@ std::string_view version();
 
 // Providers compiled into this library, best first.
 std::span<const std::string> available_providers();
+
+#pragma GCC visibility pop
 
 }  // namespace ocior

@@ -9,6 +9,8 @@
 
 namespace ocior {
 
+#pragma GCC visibility push(default)
+
 // The numbers are ONNX Runtime's OrtErrorCode, so that bindings translate by a cast.
 enum class Code : int {
   kOk = 0,
@@ -68,6 +70,8 @@ class [[nodiscard]] Result {
   std::optional<T> value_;
   Status status_;
 };
+
+#pragma GCC visibility pop
 
 }  // namespace ocior
 

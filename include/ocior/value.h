@@ -15,6 +15,11 @@
 
 namespace ocior {
 
+class Tensor;      // src/tensor/tensor.h
+struct ValueRep;   // src/tensor/value_rep.h
+
+#pragma GCC visibility push(default)
+
 enum class MemoryKind : int32_t { kCpu, kPinned, kDevice };
 
 // Where bytes live: host memory, page-locked host memory, or device number `device` of a provider.
@@ -35,9 +40,6 @@ class Allocator {
 
 // The process's CPU allocator (64-byte aligned heap memory).
 Allocator& cpu_allocator();
-
-class Tensor;      // src/tensor/tensor.h
-struct ValueRep;   // src/tensor/value.cpp
 
 class Value {
  public:
@@ -104,5 +106,7 @@ Result<Value> Value::of(std::span<const int64_t> shape, std::span<const T> value
   for (size_t i = 0; i < values.size(); ++i) out[i] = values[i];
   return made;
 }
+
+#pragma GCC visibility pop
 
 }  // namespace ocior
