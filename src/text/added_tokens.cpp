@@ -93,8 +93,8 @@ Status AddedTokens::build(const Normalizer* normalizer) {
     keys->erase(std::unique(keys->begin(), keys->end(), [](const auto& a, const auto& b) { return a.first == b.first; }),
                 keys->end());
   }
-  raw_ = Trie::build(std::move(raw));
-  normalized_ = Trie::build(std::move(normalized));
+  raw_ = Trie::build({raw.begin(), raw.end()});
+  normalized_ = Trie::build({normalized.begin(), normalized.end()});
   return {};
 }
 

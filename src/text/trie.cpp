@@ -5,8 +5,7 @@
 
 namespace ocior::text {
 
-Trie Trie::build(std::vector<std::pair<std::u32string, uint32_t>> keys) {
-  std::sort(keys.begin(), keys.end());
+Trie Trie::build(const std::vector<Key>& keys) {
   struct Range {  // the keys below a node, all equal in their first `depth` code points
     size_t begin, end, depth;
   };

@@ -1,5 +1,5 @@
 // A read-only prefix tree over strings of code points, laid out in three flat arrays. For vocabularies and added tokens.
-// Immutable after build(), shareable between threads. Building sorts once; no hashing, so hostile keys cannot slow it down.
+// Immutable after build(), shareable between threads. No hashing, so hostile keys cannot slow it down.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,9 @@ class Trie {
 
   Trie() : nodes_(2) {}
 
-  // Each key leads to its value (below kNone). Keys are distinct and not empty.
-  static Trie build(std::vector<std::pair<std::u32string, uint32_t>> keys);
+  // Each key leads to its value (below kNone). Keys are sorted, distinct and not empty, and need not live on.
+  using Key = std::pair<std::u32string_view, uint32_t>;
+  static Trie build(const std::vector<Key>& keys);
 
   // The node reached from `node` by `c`, or kNone.
   uint32_t child(uint32_t node, char32_t c) const {

@@ -66,25 +66,50 @@ class WordPiece final : public Model {
 
   // Sorts the vocabulary by id and builds the prefix tree.
   Status take(std::vector<VocabEntry> vocab) {
-    std::stable_sort(vocab.begin(), vocab.end(), [](const VocabEntry& a, const VocabEntry& b) { return a.token < b.token; });
-    for (size_t i = 0; i < vocab.size(); ++i) {
-      if (i + 1 < vocab.size() && vocab[i].token == vocab[i + 1].token) continue;  // the later entry counts
-      vocab_.push_back(std::move(vocab[i]));
+    std::u32string arena;
+    std::vector<Trie::Key> keys;  // first with positions in `vocab` as values, then with positions in vocab_
+    OCIOR_RETURN_IF_ERROR(decode_tokens(vocab, arena, keys));
+    std::sort(keys.begin(), keys.end());
+    const auto last_of_equals = [&](size_t i) { return i + 1 == keys.size() || keys[i].first != keys[i + 1].first; };
+    size_t kept = 0;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (last_of_equals(i)) keys[kept++] = keys[i];  // the later entry counts
     }
-    std::sort(vocab_.begin(), vocab_.end(), [](const VocabEntry& a, const VocabEntry& b) { return a.id < b.id; });
-    std::vector<std::pair<std::u32string, uint32_t>> keys;
-    keys.reserve(vocab_.size());
-    for (size_t i = 0; i < vocab_.size(); ++i) {
-      if (i > 0 && vocab_[i].id == vocab_[i - 1].id) {
+    keys.resize(kept);
+
+    std::vector<uint32_t> order;  // positions in `vocab` by ascending id
+    order.reserve(kept);
+    for (const Trie::Key& key : keys) order.push_back(key.second);
+    std::sort(order.begin(), order.end(), [&](uint32_t x, uint32_t y) { return vocab[x].id < vocab[y].id; });
+    std::vector<uint32_t> rank(vocab.size());
+    vocab_.reserve(kept);
+    for (uint32_t position : order) {
+      rank[position] = static_cast<uint32_t>(vocab_.size());
+      if (!vocab_.empty() && vocab_.back().id == vocab[position].id) {
         return error(Code::kInvalidArgument, "the vocabulary gives id {} to both \"{}\" and \"{}\"; ids must be distinct",
-                     vocab_[i].id, shown(vocab_[i - 1].token), shown(vocab_[i].token));
+                     vocab[position].id, shown(vocab_.back().token), shown(vocab[position].token));
       }
-      std::u32string key;
-      OCIOR_RETURN_IF_ERROR(
-          with_context(decode_utf8(vocab_[i].token, key), fmt::format("vocabulary entry with id {}", vocab_[i].id)));
-      if (!key.empty()) keys.emplace_back(std::move(key), static_cast<uint32_t>(i));
+      vocab_.push_back(std::move(vocab[position]));
     }
-    trie_ = Trie::build(std::move(keys));
+    for (Trie::Key& key : keys) key.second = rank[key.second];
+    if (!keys.empty() && keys[0].first.empty()) keys.erase(keys.begin());  // has an id, but is in no word
+    trie_ = Trie::build(keys);
+    return {};
+  }
+
+  // Views of all tokens as code points, which `arena` holds.
+  static Status decode_tokens(const std::vector<VocabEntry>& vocab, std::u32string& arena, std::vector<Trie::Key>& keys) {
+    size_t bytes = 0;
+    for (const VocabEntry& entry : vocab) bytes += entry.token.size();
+    arena.reserve(bytes);  // enough, so that the views stay good
+    keys.reserve(vocab.size());
+    for (size_t i = 0; i < vocab.size(); ++i) {
+      const size_t begin = arena.size();
+      if (Status s = decode_utf8(vocab[i].token, arena); !s.ok()) {
+        return with_context(s, fmt::format("vocabulary entry with id {}", vocab[i].id));
+      }
+      keys.emplace_back(std::u32string_view(arena).substr(begin), static_cast<uint32_t>(i));
+    }
     return {};
   }
 
