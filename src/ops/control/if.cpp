@@ -1,5 +1,5 @@
-// If (https://onnx.ai/onnx/operators/onnx__If.html): runs one of two subgraphs. What the branches capture follows the condition as further
-// inputs, the captures of else_branch before those of then_branch (the order of attribute names).
+// If (https://onnx.ai/onnx/operators/onnx__If.html): runs one of two subgraphs. What the branches capture follows the condition
+// as further inputs, the captures of else_branch before those of then_branch (the order of attribute names).
 #include <array>
 
 #include "graph/graph.h"
@@ -32,8 +32,10 @@ Result<std::vector<Tensor>> evaluate(const graph::Graph& graph, std::span<const 
 
 // What is known of a value that comes from either branch.
 Result<Type> merge(ShapeContext& c, const Type& a, const Type& b) {
-  if (!a.is_tensor() || !b.is_tensor()) return error(Code::kNotImplemented, "branches that give sequences, maps or optionals are not supported");
-  if (a.dtype != b.dtype) return error(Code::kInvalidGraph, "one branch gives {}, the other {}", name_of(a.dtype), name_of(b.dtype));
+  if (!a.is_tensor() || !b.is_tensor())
+    return error(Code::kNotImplemented, "branches that give sequences, maps or optionals are not supported");
+  if (a.dtype != b.dtype)
+    return error(Code::kInvalidGraph, "one branch gives {}, the other {}", name_of(a.dtype), name_of(b.dtype));
   if (!a.shape || !b.shape || a.shape->size() != b.shape->size()) return Type::tensor(a.dtype);
   Dims dims = *a.shape;
   for (size_t i = 0; i < dims.size(); ++i)
@@ -46,14 +48,15 @@ Result<Type> merge(ShapeContext& c, const Type& a, const Type& b) {
 struct If {
   static constexpr OpInfo info{.name = "If", .min_inputs = 1, .max_inputs = kUnbounded, .max_outputs = kUnbounded};
 
-  std::array<std::shared_ptr<graph::Graph>, 2> branches;   // else, then: branches[condition]
+  std::array<std::shared_ptr<graph::Graph>, 2> branches;  // else, then: branches[condition]
 
   static If parse(const NodeReader& node) {
     If op{{node.graph("else_branch"), node.graph("then_branch")}};
     for (const auto& branch : op.branches) {
       if (!branch) node.fail("then_branch and else_branch are both required");
       else if (!branch->inputs().empty() || std::ssize(branch->outputs()) < node.outputs())
-        node.fail("a branch has {} inputs and {} outputs; expected none and {}", branch->inputs().size(), branch->outputs().size(), node.outputs());
+        node.fail("a branch has {} inputs and {} outputs; expected none and {}", branch->inputs().size(),
+                  branch->outputs().size(), node.outputs());
     }
     return op;
   }
@@ -70,7 +73,9 @@ struct If {
       OCIOR_RETURN_IF_ERROR(with_context(graph::infer(*branch), &branch == &branches[1] ? "then_branch" : "else_branch"));
     }
     for (int i = 0; i < c.outputs(); ++i) {
-      const auto of = [&](size_t k) -> const Type& { return branches[k]->value(branches[k]->outputs()[static_cast<size_t>(i)]).type; };
+      const auto of = [&](size_t k) -> const Type& {
+        return branches[k]->value(branches[k]->outputs()[static_cast<size_t>(i)]).type;
+      };
       OCIOR_ASSIGN(Type type, merge(c, of(0), of(1)));
       c.set(i, std::move(type));
     }
@@ -101,7 +106,8 @@ struct If {
       if (!c.wants(i)) continue;
       const Tensor& from = outputs[static_cast<size_t>(i)];
       if (from.dtype() != c.out(i).dtype)
-        return error(Code::kRuntimeException, "output {} is {}, but was planned as {}", i, name_of(from.dtype()), name_of(c.out(i).dtype));
+        return error(Code::kRuntimeException, "output {} is {}, but was planned as {}", i, name_of(from.dtype()),
+                     name_of(c.out(i).dtype));
       OCIOR_RETURN_IF_ERROR(c.allocate(i, from.shape()));
       copy_elements(from.dtype(), c.out(i).data, 0, from.data(), 0, from.count());
     }
@@ -114,7 +120,8 @@ struct If {
   Status check_captures(int inputs) const {
     const size_t want = 1 + branches[0]->captures().size() + branches[1]->captures().size();
     if (static_cast<size_t>(inputs) == want) return {};
-    return error(Code::kInvalidGraph, "the condition and the values that the branches capture are {} inputs, got {}", want, inputs);
+    return error(Code::kInvalidGraph, "the condition and the values that the branches capture are {} inputs, got {}", want,
+                 inputs);
   }
 
   static Result<bool> condition(std::span<const int64_t> shape, const void* data) {

@@ -1,6 +1,6 @@
-// Attention (https://onnx.ai/onnx/operators/onnx__Attention.html): scaled dot products with masks, a key/value cache, grouped heads, causal
-// and window bounds, a soft cap and the scores as an output. The kernel runs float32 without cap and scores; all else is the reference's.
-// A query whose keys are all hidden gives 0.
+// Attention (https://onnx.ai/onnx/operators/onnx__Attention.html): scaled dot products with masks, a key/value cache, grouped
+// heads, causal and window bounds, a soft cap and the scores as an output. The kernel runs float32 without cap and scores; all
+// else is the reference's. A query whose keys are all hidden gives 0.
 #include <cmath>
 #include <cstring>
 
@@ -22,7 +22,7 @@ struct AttentionExtents {
   int64_t keys() const { return past + new_keys; }
 };
 
-constexpr uint8_t kLater = 0;   // stands for a mask that the run will fill
+constexpr uint8_t kLater = 0;  // stands for a mask that the run will fill
 
 // Element strides of one of q, k, v or y.
 struct HeadStrides {
@@ -43,8 +43,8 @@ std::span<const int64_t> shape_of(const Context& c, int i) {
 struct Attention {
   static constexpr OpInfo info{.name = "Attention", .since = 23, .min_inputs = 3, .max_inputs = 7, .max_outputs = 4};
 
-  int64_t q_heads = 0, kv_heads = 0;        // 0: not given
-  std::optional<float> scale;               // else 1 / sqrt(dim)
+  int64_t q_heads = 0, kv_heads = 0;  // 0: not given
+  std::optional<float> scale;         // else 1 / sqrt(dim)
   float softcap = 0;
   bool causal = false;
   int64_t scores_mode = 0, left_window = -1, right_window = -1;
@@ -52,14 +52,16 @@ struct Attention {
   static Attention parse(const NodeReader& node) {
     Attention op;
     op.q_heads = node.integer("q_num_heads", 0), op.kv_heads = node.integer("kv_num_heads", 0);
-    if (op.q_heads < 0 || op.kv_heads < 0) node.fail("q_num_heads and kv_num_heads must be positive, got {} and {}", op.q_heads, op.kv_heads);
+    if (op.q_heads < 0 || op.kv_heads < 0 || std::max(op.q_heads, op.kv_heads) > nn::kMostHeads)
+      node.fail("q_num_heads and kv_num_heads must be positive, got {} and {}", op.q_heads, op.kv_heads);
     if (node.has("scale")) op.scale = node.number("scale", 1);
     op.softcap = node.number("softcap", 0);
     op.causal = node.integer("is_causal", 0) != 0;
     op.scores_mode = node.integer("qk_matmul_output_mode", 0);
     if (op.scores_mode < 0 || op.scores_mode > 3) node.fail("qk_matmul_output_mode is {}; expected 0 to 3", op.scores_mode);
-    node.ignore("softmax_precision");       // a lower bound: both ways compute the softmax in float or better
-    if (node.opset() >= 25) op.left_window = node.integer("left_window_size", -1), op.right_window = node.integer("right_window_size", -1);
+    node.ignore("softmax_precision");  // a lower bound: both ways compute the softmax in float or better
+    if (node.opset() >= 25)
+      op.left_window = node.integer("left_window_size", -1), op.right_window = node.integer("right_window_size", -1);
     if (op.left_window < -1 || op.right_window < -1) node.fail("a window size is below -1");
     if (node.opset() < 24 && node.inputs() > 6) node.fail("input 6 (nonpad_kv_seqlen) exists since opset 24");
     return op;
@@ -67,11 +69,12 @@ struct Attention {
 
   Status infer(ShapeContext& c) const;
   Status reference(RefContext& c) const;
-  size_t scratch(const BindContext& c) const { return is_fast(c) ? plan(c, nullptr).bytes : 0; }
+  size_t scratch(const BindContext& c) const { return is_fast(c) && c.out(kY).count() ? plan(c, nullptr).bytes : 0; }
 
   double work(const BindContext& c) const {
     const AttentionExtents e = extents(c);
-    return 2.0 * static_cast<double>(e.batch * e.heads * e.rows) * static_cast<double>(e.keys()) * static_cast<double>(e.dim + e.v_dim);
+    return 2.0 * static_cast<double>(e.batch * e.heads * e.rows) * static_cast<double>(e.keys()) *
+           static_cast<double>(e.dim + e.v_dim);
   }
 
   Status run(CpuContext& c) const;
@@ -106,7 +109,7 @@ struct Attention {
   bool needs_bounds(const Context& c, const AttentionExtents& e) const {
     if (windowed()) return true;
     if (!causal) return false;
-    return c.has(kLengths) ? e.rows != 1 : e.rows != e.new_keys;   // one query with a length sees all of its keys
+    return c.has(kLengths) ? e.rows != 1 : e.rows != e.new_keys;  // one query with a length sees all of its keys
   }
 
   template <class Context>
@@ -117,12 +120,12 @@ struct Attention {
     return !c.has(kMask) || c.in(kMask).dtype == DType::kFloat || !needs_bounds(c, extents(c));
   }
   static bool has_scores(const CpuContext& c) { return c.wants(kScores); }
-  static bool has_scores(const BindContext&) { return false; }     // may reserve scratch that the reference leaves unused
+  static bool has_scores(const BindContext&) { return false; }  // may reserve scratch that the reference leaves unused
 
   struct Plan {
     AttentionArgs args;
-    nn::AttentionMask mask;         // view null: none
-    float *keys = nullptr, *values = nullptr;   // past and new, where no output holds them
+    nn::AttentionMask mask;                    // view null: none
+    float *keys = nullptr, *values = nullptr;  // past and new, where no output holds them
     uint8_t* bounds = nullptr;
     int32_t* lengths = nullptr;
     std::byte* kernel = nullptr;
@@ -136,61 +139,87 @@ struct Attention {
   const int32_t* fill_lengths(const CpuContext& c, const AttentionExtents& e, int32_t* lengths) const;
   void set_cache(CpuContext& c, const AttentionExtents& e, Plan& p) const;
 
+  Result<Dims> four_axes(const ShapeContext& c, int i) const;
+  Result<Dim> all_keys(ShapeContext& c, const Dims& k, const Dims& v) const;
+  Status check_masks(const ShapeContext& c, const Dims& full) const;
+
   struct Operands;
   double bias(const RefContext& c, const AttentionExtents& e, int64_t b, int64_t h, int64_t i, int64_t j) const;
 };
 
-Status Attention::infer(ShapeContext& c) const {
-  if (c.has(kPastKey) != c.has(kPastValue)) return error(Code::kInvalidGraph, "past_key and past_value come together or not at all");
-  if (c.has(kPastKey) && c.has(kLengths)) return error(Code::kInvalidGraph, "nonpad_kv_seqlen cannot be combined with past_key and past_value");
-  Dims axes[3];   // batch, heads, rows, dim of q, k, v
-  for (int i : {kQ, kK, kV}) {
-    if (!c.shape(i) || c.shape(i)->size() != c.shape(kQ)->size()) {
-      if (c.shape(i) && c.shape(kQ)) return error(Code::kInvalidGraph, "q, k and v must all have three or all four axes");
-      for (int o = 0; o < c.outputs(); ++o) c.set(o, c.dtype(o == kPresentValue ? kV : kQ), std::nullopt);
-      return {};
-    }
-    const Dims& s = *c.shape(i);
-    if (s.size() == 4) {
-      axes[i] = s;
-      continue;
-    }
-    const int64_t heads = i == kQ ? q_heads : kv_heads;
-    if (s.size() != 3 || heads < 1)
-      return error(Code::kInvalidGraph, "input {} of shape {}: expected four axes, or three with q_num_heads and kv_num_heads", i, to_string(s));
-    if (s[2].known() && s[2].value() % heads != 0)
-      return error(Code::kInvalidArgument, "input {} of shape {}: its last axis is no multiple of {} heads", i, to_string(s), heads);
-    axes[i] = {s[0], Dim(heads), s[1], Dim::quotient(s[2], Dim(heads))};
-  }
-  const Dims &q = axes[kQ], &k = axes[kK], &v = axes[kV];
-  const auto differ = [](const Dim& a, const Dim& b) { return a.known() && b.known() && !(a == b); };
-  if (differ(q[0], k[0]) || differ(k[0], v[0]) || differ(k[1], v[1]) || differ(k[2], v[2]) || differ(q[3], k[3]))
-    return error(Code::kInvalidArgument, "q {}, k {} and v {} do not fit", to_string(q), to_string(k), to_string(v));
-  if (q[1].known() && k[1].known() && (k[1].value() < 1 ? q[1].value() != 0 : q[1].value() % k[1].value() != 0))
-    return error(Code::kInvalidArgument, "{} query heads do not share {} key heads evenly", q[1].value(), k[1].value());
+// The dims of q, k or v as [batch, heads, rows, dim].
+Result<Dims> Attention::four_axes(const ShapeContext& c, int i) const {
+  const Dims& s = *c.shape(i);
+  if (s.size() != c.shape(kQ)->size()) return error(Code::kInvalidGraph, "q, k and v must all have three or all four axes");
+  if (s.size() == 4) return s;
+  const int64_t heads = i == kQ ? q_heads : kv_heads;
+  if (s.size() != 3 || heads < 1)
+    return error(Code::kInvalidGraph, "input {} of shape {}: expected four axes, or three with q_num_heads and kv_num_heads", i,
+                 to_string(s));
+  if (s[2].known() && s[2].value() % heads != 0)
+    return error(Code::kInvalidArgument, "input {} of shape {}: its last axis is no multiple of {} heads", i, to_string(s),
+                 heads);
+  return Dims{s[0], Dim(heads), s[1], Dim::quotient(s[2], Dim(heads))};
+}
 
-  Dim keys = k[2];
+// Keys with the past ones, which must fit k and v.
+Result<Dim> Attention::all_keys(ShapeContext& c, const Dims& k, const Dims& v) const {
+  Dim keys = c.has(kPastKey) ? c.fresh("attention_keys") : k[2];
   for (int i : {kPastKey, kPastValue}) {
     if (!c.has(i) || !c.shape(i)) continue;
-    const Dims& past = *c.shape(i);
-    const Dims& own = i == kPastKey ? k : v;
-    if (past.size() != 4 || differ(past[0], own[0]) || differ(past[1], own[1]) || differ(past[3], own[3]))
+    const Dims &past = *c.shape(i), &own = i == kPastKey ? k : v;
+    if (past.size() != 4 || !nn::may_equal(Dims{past[0], past[1], past[3]}, Dims{own[0], own[1], own[3]}))
       return error(Code::kInvalidArgument, "input {} of shape {} does not fit {}", i, to_string(past), to_string(own));
-    if (i == kPastKey) keys = past[2] + k[2];
-    else if (differ(past[2] + k[2], keys)) return error(Code::kInvalidArgument, "past_key and past_value have different lengths");
+    const Dim all = past[2] + k[2];
+    if (!nn::may_equal(all, keys)) return error(Code::kInvalidArgument, "past_key and past_value have different lengths");
+    keys = all;
   }
-  if (c.has(kPastKey) && !c.shape(kPastKey)) keys = c.fresh("attention_keys");
-  if (c.has(kLengths) && c.shape(kLengths) && (c.shape(kLengths)->size() != 1 || differ((*c.shape(kLengths))[0], q[0])))
-    return error(Code::kInvalidArgument, "nonpad_kv_seqlen has shape {}; expected [{}]", to_string(*c.shape(kLengths)), q[0].text());
-  if (c.has(kMask) && c.shape(kMask)) {
-    const Dims &mask = *c.shape(kMask), full{q[0], q[1], q[2], keys};
-    bool fits = mask.size() <= 4 && !mask.empty() && !(mask.back().known() && keys.known() && mask.back().value() > keys.value());
-    for (size_t from_end = 2; fits && from_end <= mask.size(); ++from_end)
-      fits = !differ(mask[mask.size() - from_end], full[4 - from_end]) || mask[mask.size() - from_end] == Dim(1);
-    if (!fits) return error(Code::kInvalidArgument, "attn_mask of shape {} does not broadcast to {}", to_string(mask), to_string(full));
-    if (c.dtype(kMask) != DType::kBool && !is_floating(c.dtype(kMask)))
-      return error(Code::kInvalidGraph, "attn_mask is {}; expected bool or a float type", name_of(c.dtype(kMask)));
+  if (keys.known() && keys.value() > nn::kMostKeys) return error(Code::kNotImplemented, "{} keys are too many", keys.value());
+  return keys;
+}
+
+// attn_mask and nonpad_kv_seqlen fit scores of shape `full`.
+Status Attention::check_masks(const ShapeContext& c, const Dims& full) const {
+  if (c.has(kLengths)) {
+    if (c.dtype(kLengths) != DType::kInt64)
+      return error(Code::kInvalidGraph, "nonpad_kv_seqlen is {}; expected int64", name_of(c.dtype(kLengths)));
+    if (c.shape(kLengths) && !nn::may_equal(*c.shape(kLengths), Dims{full[0]}))
+      return error(Code::kInvalidArgument, "nonpad_kv_seqlen has shape {}; expected [{}]", to_string(*c.shape(kLengths)),
+                   full[0].text());
   }
+  if (!c.has(kMask)) return {};
+  if (c.dtype(kMask) != DType::kBool) OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kMask}, false));
+  if (!c.shape(kMask)) return {};
+  const Dims& mask = *c.shape(kMask);
+  const auto from_end = [](const Dims& d, size_t i) -> const Dim& { return d[d.size() - i]; };
+  bool fits =
+      !mask.empty() && mask.size() <= 4 && !(mask.back().known() && full[3].known() && mask.back().value() > full[3].value());
+  for (size_t i = 2; fits && i <= mask.size(); ++i)
+    fits = nn::may_equal(from_end(mask, i), from_end(full, i)) || from_end(mask, i) == Dim(1);
+  if (fits) return {};
+  return error(Code::kInvalidArgument, "attn_mask of shape {} does not broadcast to {}", to_string(mask), to_string(full));
+}
+
+Status Attention::infer(ShapeContext& c) const {
+  if (c.has(kPastKey) != c.has(kPastValue))
+    return error(Code::kInvalidGraph, "past_key and past_value come together or not at all");
+  if (c.has(kPastKey) && c.has(kLengths))
+    return error(Code::kInvalidGraph, "nonpad_kv_seqlen cannot be combined with past_key and past_value");
+  OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQ, kK, kV, kPastKey, kPastValue}, false));
+  if (!c.shape(kQ) || !c.shape(kK) || !c.shape(kV)) {
+    for (int o = 0; o < c.outputs(); ++o) c.set(o, c.dtype(o == kPresentKey ? kK : o == kPresentValue ? kV : kQ), std::nullopt);
+    return {};
+  }
+  OCIOR_ASSIGN(const Dims q, four_axes(c, kQ));
+  OCIOR_ASSIGN(const Dims k, four_axes(c, kK));
+  OCIOR_ASSIGN(const Dims v, four_axes(c, kV));
+  if (!nn::may_equal(Dims{q[0], k[0], k[1], k[2], q[3]}, Dims{k[0], v[0], v[1], v[2], k[3]}))
+    return error(Code::kInvalidArgument, "q {}, k {} and v {} do not fit", to_string(q), to_string(k), to_string(v));
+  const bool known = q[1].known() && k[1].known();
+  if (known && (k[1].value() < 1 || q[1].value() > nn::kMostHeads || q[1].value() % k[1].value() != 0))
+    return error(Code::kInvalidArgument, "{} query heads do not share {} key heads evenly", q[1].value(), k[1].value());
+  OCIOR_ASSIGN(const Dim keys, all_keys(c, k, v));
+  OCIOR_RETURN_IF_ERROR(check_masks(c, Dims{q[0], q[1], q[2], keys}));
   const bool flat = c.shape(kQ)->size() == 3;
   c.set(kY, c.dtype(kQ), flat ? Dims{q[0], q[2], q[1] * v[3]} : Dims{q[0], q[1], q[2], v[3]});
   if (c.outputs() > kPresentKey) c.set(kPresentKey, c.dtype(kK), Dims{k[0], k[1], keys, k[3]});
@@ -201,7 +230,7 @@ Status Attention::infer(ShapeContext& c) const {
 
 // What is added to the score of key j for row i: masks, bounds and lengths.
 double Attention::bias(const RefContext& c, const AttentionExtents& e, int64_t b, int64_t h, int64_t i, int64_t j) const {
-  int64_t before = e.past;   // keys before the first query's own position
+  int64_t before = e.past;  // keys before the first query's own position
   if (c.has(kLengths)) {
     const int64_t length = get_int(DType::kInt64, c.in(kLengths).data(), b);
     if (j >= length) return -INFINITY;
@@ -221,25 +250,32 @@ double Attention::bias(const RefContext& c, const AttentionExtents& e, int64_t b
 // q, k, v in double, keys and values with the past before them.
 struct Attention::Operands {
   Operands(const RefContext& c, const AttentionExtents& extents)
-      : e(extents), q(nn::doubles(c.in(kQ))), k(with_past(c, kK, kPastKey, e.dim)), v(with_past(c, kV, kPastValue, e.v_dim)),
+      : e(extents),
+        q(nn::doubles(c.in(kQ))),
+        k(with_past(c, kK, kPastKey, e.dim)),
+        v(with_past(c, kV, kPastValue, e.v_dim)),
         q_strides(strides_of(e.flat, e.heads, e.rows, e.dim)) {}
 
   double query(int64_t b, int64_t h, int64_t i, int64_t d) const {
     return q[static_cast<size_t>(b * q_strides.batch + h * q_strides.head + i * q_strides.row + d)];
   }
-  double key(int64_t b, int64_t g, int64_t j, int64_t d) const { return k[static_cast<size_t>(((b * e.kv_heads + g) * e.keys() + j) * e.dim + d)]; }
+  double key(int64_t b, int64_t g, int64_t j, int64_t d) const {
+    return k[static_cast<size_t>(((b * e.kv_heads + g) * e.keys() + j) * e.dim + d)];
+  }
   double value(int64_t b, int64_t g, int64_t j, int64_t d) const {
     return v[static_cast<size_t>(((b * e.kv_heads + g) * e.keys() + j) * e.v_dim + d)];
   }
 
   std::vector<double> with_past(const RefContext& c, int input, int past_input, int64_t dim) const {
-    const std::vector<double> fresh = nn::doubles(c.in(input)), past = e.past ? nn::doubles(c.in(past_input)) : std::vector<double>();
+    const std::vector<double> fresh = nn::doubles(c.in(input)),
+                              past = e.past ? nn::doubles(c.in(past_input)) : std::vector<double>();
     const HeadStrides s = strides_of(e.flat, e.kv_heads, e.new_keys, dim);
     std::vector<double> out;
     out.reserve(fresh.size() + past.size());
     for (int64_t b = 0; b < e.batch; ++b)
       for (int64_t g = 0; g < e.kv_heads; ++g) {
-        for (int64_t at = 0; at < e.past * dim; ++at) out.push_back(past[static_cast<size_t>((b * e.kv_heads + g) * e.past * dim + at)]);
+        for (int64_t at = 0; at < e.past * dim; ++at)
+          out.push_back(past[static_cast<size_t>((b * e.kv_heads + g) * e.past * dim + at)]);
         for (int64_t j = 0; j < e.new_keys; ++j)
           for (int64_t d = 0; d < dim; ++d) out.push_back(fresh[static_cast<size_t>(b * s.batch + g * s.head + j * s.row + d)]);
       }
@@ -256,6 +292,7 @@ Status Attention::reference(RefContext& c) const {
   const Operands in(c, e);
   if (c.wants(kPresentKey)) nn::store(c.out(kPresentKey), in.k);
   if (c.wants(kPresentValue)) nn::store(c.out(kPresentValue), in.v);
+  if (c.out(kY).count() == 0 && !c.wants(kScores)) return {};
   const HeadStrides ys = strides_of(e.flat, e.heads, e.rows, e.v_dim);
   const double factor = scale ? static_cast<double>(*scale) : 1 / std::sqrt(static_cast<double>(e.dim));
   std::vector<double> y(static_cast<size_t>(c.out(kY).count())), p(static_cast<size_t>(e.keys())), scores;
@@ -284,7 +321,8 @@ Status Attention::reference(RefContext& c) const {
         if (scores_mode == 3) scores.insert(scores.end(), p.begin(), p.end());
         double* const out = y.data() + b * ys.batch + h * ys.head + i * ys.row;
         for (int64_t j = 0; j < e.keys(); ++j)
-          for (int64_t d = 0; d < e.v_dim && p[static_cast<size_t>(j)] != 0; ++d) out[d] += p[static_cast<size_t>(j)] * in.value(b, g, j, d);
+          for (int64_t d = 0; d < e.v_dim && p[static_cast<size_t>(j)] != 0; ++d)
+            out[d] += p[static_cast<size_t>(j)] * in.value(b, g, j, d);
       }
   nn::store(c.out(kY), y);
   if (c.wants(kScores)) nn::store(c.out(kScores), scores);
@@ -382,6 +420,7 @@ Status Attention::run(CpuContext& c) const {
   const AttentionExtents e = extents(c);
   Plan p = plan(c, c.scratch());
   set_cache(c, e, p);
+  if (c.out(kY).count() == 0) return {};
   p.args.q = c.in(kQ).as<float>(), p.args.out = c.out(kY).as<float>();
   p.args.kv_lengths = fill_lengths(c, e, p.lengths);
   if (p.bounds) fill_bounds(c, e, p.bounds), p.args.mask = p.bounds;
@@ -395,7 +434,7 @@ std::vector<Sample> Attention::samples() {
     Shape q, k, v;
     Attributes more = {};
     SampleInput mask = {.omitted = true};
-    int64_t past = 0;                       // rows of past_key and past_value
+    int64_t past = 0;  // rows of past_key and past_value
     std::vector<double> lengths = {};
     int outputs = 1;
     DType dtype = DType::kFloat;
@@ -407,7 +446,8 @@ std::vector<Sample> Attention::samples() {
     Sample s;
     for (const Shape& shape : {k.q, k.k, k.v}) s.inputs.push_back({.dtype = k.dtype, .shape = shape, .fill = Fill::kNormal});
     s.inputs.push_back(k.mask);
-    for (const Shape& shape : {k.k, k.v}) s.inputs.push_back({.dtype = k.dtype, .shape = k.past ? past(shape) : Shape(), .fill = Fill::kNormal, .omitted = !k.past});
+    for (const Shape& shape : {k.k, k.v})
+      s.inputs.push_back({.dtype = k.dtype, .shape = k.past ? past(shape) : Shape(), .fill = Fill::kNormal, .omitted = !k.past});
     if (!k.lengths.empty()) s.inputs.push_back({.dtype = DType::kInt64, .shape = {std::ssize(k.lengths)}, .values = k.lengths});
     s.attributes = k.more;
     s.outputs = k.outputs;
@@ -415,8 +455,12 @@ std::vector<Sample> Attention::samples() {
     out.push_back(std::move(s));
   };
   const Shape q4{2, 4, 5, 8}, k4{2, 2, 7, 8}, v4{2, 2, 7, 6}, q3{2, 5, 32}, k3{2, 7, 16}, v3{2, 7, 12}, s4{2, 2, 5, 8};
-  const auto bools = [](Shape shape) { return SampleInput{.dtype = DType::kBool, .shape = std::move(shape), .fill = Fill::kBools}; };
-  const auto floats = [](Shape shape, Fill fill = Fill::kUniform) { return SampleInput{.shape = std::move(shape), .fill = fill}; };
+  const auto bools = [](Shape shape) {
+    return SampleInput{.dtype = DType::kBool, .shape = std::move(shape), .fill = Fill::kBools};
+  };
+  const auto floats = [](Shape shape, Fill fill = Fill::kUniform) {
+    return SampleInput{.shape = std::move(shape), .fill = fill};
+  };
   const auto one = [](const char* name, int64_t value) { return Attributes{{name, value}}; };
   const Attributes heads{{"q_num_heads", int64_t{4}}, {"kv_num_heads", int64_t{2}}};
   Attributes heads_causal = heads;
@@ -434,12 +478,17 @@ std::vector<Sample> Attention::samples() {
     add({.q = q, .k = k, .v = v, .more = one("is_causal", 1), .mask = bools({5, k[2]})});
     add({.q = q, .k = k, .v = v, .more = one("is_causal", 1), .mask = floats({5, k[2]})});
     add({.q = q, .k = k, .v = v, .more = one("left_window_size", 2)});
-    add({.q = q, .k = k, .v = v, .more = {{"left_window_size", int64_t{1}}, {"right_window_size", int64_t{1}}}, .mask = floats({5, k[2]})});
+    add({.q = q,
+         .k = k,
+         .v = v,
+         .more = {{"left_window_size", int64_t{1}}, {"right_window_size", int64_t{1}}},
+         .mask = floats({5, k[2]})});
     add({.q = q, .k = k, .v = v, .more = one("is_causal", 1), .lengths = {static_cast<double>(k[2]), 2}});
     add({.q = q, .k = k, .v = v, .lengths = {0, 3}});
   }
   add({.q = {2, 4, 1, 8}, .k = k4, .v = v4, .more = one("is_causal", 1), .lengths = {7, 2}});
-  for (const Shape& shape : {Shape{5, 7}, Shape{4, 5, 7}, Shape{2, 4, 5, 7}, Shape{2, 1, 1, 7}, Shape{1, 1, 5, 7}, Shape{5, 4}, Shape{2, 1, 1, 4}}) {
+  for (const Shape& shape :
+       {Shape{5, 7}, Shape{4, 5, 7}, Shape{2, 4, 5, 7}, Shape{2, 1, 1, 7}, Shape{1, 1, 5, 7}, Shape{5, 4}, Shape{2, 1, 1, 4}}) {
     add({.q = q4, .k = k4, .v = v4, .mask = bools(shape)});
     add({.q = q4, .k = k4, .v = v4, .mask = floats(shape)});
     add({.q = q4, .k = k4, .v = v4, .mask = floats(shape, Fill::kMinusInf)});

@@ -8,11 +8,11 @@
 namespace ocior::ops::nn {
 namespace {
 
-constexpr float kMasked = -1e30f;   // a bias at or below it leaves a key no weight beside one above it
+constexpr float kMasked = -1e30f;  // a bias at or below it leaves a key no weight beside one above it
 
 struct Pieces {
   int32_t* lengths = nullptr;
-  float* bias = nullptr;            // a bool mask with a finite fill, as numbers
+  float* bias = nullptr;  // a bool mask with a finite fill, as numbers
   std::byte* workers = nullptr;
   size_t per_worker = 0, bytes = 0;
 };
@@ -21,7 +21,7 @@ int64_t count(const AttentionMask& mask) { return mask.dim(0) * mask.dim(1) * ma
 bool becomes_bias(const AttentionMask& mask) { return mask.is_bool() && std::isfinite(mask.fill); }
 
 Pieces pieces(const KernelTable& kernels, AttentionArgs args, const AttentionMask* mask, int workers, void* base) {
-  static constexpr uint8_t kSome = 0;   // the kernel's scratch depends on whether there is a mask
+  static constexpr uint8_t kSome = 0;  // the kernel's scratch depends on whether there is a mask
   static constexpr float kSomeBias = 0;
   if (mask && mask->is_bool() && !becomes_bias(*mask)) args.mask = &kSome;
   else if (mask) args.bias = &kSomeBias;
@@ -37,8 +37,8 @@ Pieces pieces(const KernelTable& kernels, AttentionArgs args, const AttentionMas
 
 // What one row of a mask says of `n` keys.
 struct KeyRow {
-  int64_t first = -1, end = 0;      // the first visible key, and behind the last; first = -1: none is
-  bool plain = true;                // nothing before `end` is masked or biased
+  int64_t first = -1, end = 0;  // the first visible key, and behind the last; first = -1: none is
+  bool plain = true;            // nothing before `end` is masked or biased
 };
 
 template <class Visible, class Plain>
@@ -63,13 +63,15 @@ KeyRow scan(const AttentionMask& mask, int64_t row, int64_t n) {
       n, [b](int64_t j) { return !(b[j] <= kMasked); }, [b](int64_t j) { return b[j] == 0; });
 }
 
-// Key lengths from a mask that is the same for all heads and query rows. Returns whether anything before a length is masked or biased.
+// Key lengths from a mask that is the same for all heads and query rows. Returns whether anything before a length is masked or
+// biased.
 bool find_lengths(const AttentionArgs& args, const AttentionMask& mask, int32_t* lengths) {
   const bool minus_inf = mask.is_bool() && !std::isfinite(mask.fill);
   bool needed = false;
   KeyRow row;
   for (int64_t b = 0; b < args.batch; ++b) {
-    const int64_t keys = std::min(mask.dim(3), args.kv_lengths ? std::clamp<int64_t>(args.kv_lengths[b], 0, args.kv_len) : args.kv_len);
+    const int64_t keys =
+        std::min(mask.dim(3), args.kv_lengths ? std::clamp<int64_t>(args.kv_lengths[b], 0, args.kv_len) : args.kv_len);
     if (b == 0 || mask.dim(0) != 1 || args.kv_lengths) row = scan(mask, mask.dim(0) == 1 ? 0 : b, keys);
     // With a finite mask value, a query that sees none but masked keys spreads its weight over them: then all have to stay.
     const int64_t seen_by_all = args.causal ? args.kv_len - args.q_len : args.kv_len;
@@ -104,7 +106,8 @@ void zero_output(const AttentionArgs& args) {
   for (int64_t b = 0; b < args.batch; ++b)
     for (int64_t h = 0; h < args.heads; ++h)
       for (int64_t i = 0; i < args.q_len; ++i)
-        std::memset(args.out + b * args.o_batch + h * args.o_head + i * args.o_row, 0, static_cast<size_t>(args.v_dim) * sizeof(float));
+        std::memset(args.out + b * args.o_batch + h * args.o_head + i * args.o_row, 0,
+                    static_cast<size_t>(args.v_dim) * sizeof(float));
 }
 
 }  // namespace
@@ -131,7 +134,7 @@ void run_attention(CpuContext& c, AttentionArgs args, const AttentionMask* mask,
     c.kernels().attention(args, i, i + 1, p.workers + static_cast<size_t>(worker) * p.per_worker);
   };
   const int64_t tasks = c.kernels().attention_tasks(args);
-  if (args.kv_lengths || args.causal) c.team().parallel_for_dynamic(tasks, c.stop(), task);   // of different lengths
+  if (args.kv_lengths || args.causal) c.team().parallel_for_dynamic(tasks, c.stop(), task);  // of different lengths
   else c.team().parallel_for(tasks, c.stop(), task);
 }
 

@@ -1,5 +1,5 @@
-// BatchNormalization (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html): x [n, c, ...] normalised per channel, with given
-// statistics or, in training mode (opset 14 on, by the reference), with those of the batch.
+// BatchNormalization (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html): x [n, c, ...] normalised per channel, with
+// given statistics or, in training mode (opset 14 on, by the reference), with those of the batch.
 #include <cmath>
 
 #include "ops/nn/numeric.h"
@@ -12,7 +12,7 @@ struct BatchNormalization {
 
   float epsilon = 1e-5f, momentum = 0.9f;
   bool training = false;
-  bool spatial = true;     // false (opset < 9): statistics per element of a sample, not per channel
+  bool spatial = true;  // false (opset < 9): statistics per element of a sample, not per channel
 
   static BatchNormalization parse(const NodeReader& node) {
     BatchNormalization op{node.number("epsilon", 1e-5f), node.number("momentum", 0.9f)};
@@ -28,6 +28,7 @@ struct BatchNormalization {
   }
 
   Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2, 3, 4}, false));
     if (c.shape(0)) {
       const Dims& x = *c.shape(0);
       if (x.empty()) return error(Code::kInvalidGraph, "x is a scalar; expected [n, c, ...]");
@@ -63,11 +64,15 @@ struct BatchNormalization {
     return {};
   }
 
-  size_t scratch(const BindContext& c) const { return static_cast<size_t>(2 * planes(c.in(0).shape).channels) * sizeof(float); }
+  size_t scratch(const BindContext& c) const {
+    if (c.out(0).count() == 0) return 0;
+    return static_cast<size_t>(2 * planes(c.in(0).shape).channels) * sizeof(float);
+  }
 
   Status run(CpuContext& c) const {
     for (int i = 0; i < 5; ++i)
       if (training || c.in(i).dtype != DType::kFloat) return run_by_reference(*this, c);
+    if (c.out(0).count() == 0) return {};
     const Planes p = planes(c.in(0).shape);
     const auto row = [&c](int i) { return c.in(i).as<float>(); };
     float* const scale = static_cast<float*>(c.scratch());
@@ -88,7 +93,8 @@ struct BatchNormalization {
       });
     } else {
       nn::parallel_rows(c, p.batch * p.channels, p.inner, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = begin; i < end; ++i) affine(x + i * p.inner, scale + i % p.channels, shift + i % p.channels, 0, y + i * p.inner, p.inner);
+        for (int64_t i = begin; i < end; ++i)
+          affine(x + i * p.inner, scale + i % p.channels, shift + i % p.channels, 0, y + i * p.inner, p.inner);
       });
     }
     return {};
@@ -96,7 +102,8 @@ struct BatchNormalization {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    const auto add = [&](Shape x, Shape channels, Attributes attributes = {}, int opset = 0, int outputs = 1, DType dtype = DType::kFloat) {
+    const auto add = [&](Shape x, Shape channels, Attributes attributes = {}, int opset = 0, int outputs = 1,
+                         DType dtype = DType::kFloat) {
       out.push_back({.inputs = {{.dtype = dtype, .shape = std::move(x), .fill = Fill::kNormal},
                                 {.dtype = dtype, .shape = channels},
                                 {.dtype = dtype, .shape = channels},
@@ -151,9 +158,9 @@ struct BatchNormalization {
   static Status check(ShapeContext& c, int i, const Dims& want) {
     if (!c.shape(i)) return {};
     const Dims& got = *c.shape(i);
-    bool fits = got.size() == want.size();
-    for (size_t d = 0; fits && d < want.size(); ++d) fits = !got[d].known() || !want[d].known() || got[d] == want[d];
-    return fits ? Status() : error(Code::kInvalidArgument, "input {} has shape {}; expected {}", i, to_string(got), to_string(want));
+    return nn::may_equal(got, want)
+               ? Status()
+               : error(Code::kInvalidArgument, "input {} has shape {}; expected {}", i, to_string(got), to_string(want));
   }
 };
 

@@ -1,8 +1,8 @@
-// FusedAttention (ai.ocior): softmax(scale * q k' + mask) v per head, as encoders and decoders export it, in one pass over the keys.
-// Inputs: qkv[b, s, (h + 2 hkv) * d] holding q, k, v side by side (packed = 1), or q[b, sq, h * d], k[b, skv, hkv * d], v[b, skv, hkv * dv];
-// then an optional mask that broadcasts to [b, h, sq, skv]: bool (true: attend; a hidden key's score becomes mask_fill) or float (added).
-// Output [b, sq, h * dv]. causal: key j is visible to query i when j <= i + skv - sq. A query without any key above -inf gives NaN, or 0
-// with zero_masked_rows. Keys of weight 0 need not be read. Made by passes.
+// FusedAttention (ai.ocior): softmax(scale * q k' + mask) v per head, as encoders and decoders export it, in one pass over the
+// keys. Inputs: qkv[b, s, (h + 2 hkv) * d] holding q, k, v side by side (packed = 1), or q[b, sq, h * d], k[b, skv, hkv * d],
+// v[b, skv, hkv * dv]; then an optional mask that broadcasts to [b, h, sq, skv]: bool (true: attend; a hidden key's score becomes
+// mask_fill) or float (added). Output [b, sq, h * dv]. causal: key j is visible to query i when j <= i + skv - sq. A query
+// without any key above -inf gives NaN, or 0 with zero_masked_rows. Keys of weight 0 need not be read. Made by passes.
 #include <cmath>
 
 #include "ops/nn/attention_driver.h"
@@ -23,7 +23,7 @@ struct FusedAttention {
     FusedAttention op;
     op.heads = node.required_integer("num_heads");
     op.kv_heads = node.integer("kv_heads", op.heads);
-    if (op.heads < 1 || op.kv_heads < 1 || op.heads % op.kv_heads != 0)
+    if (op.heads < 1 || op.heads > nn::kMostHeads || op.kv_heads < 1 || op.heads % op.kv_heads != 0)
       node.fail("{} heads do not share {} key heads evenly", op.heads, op.kv_heads);
     op.scale = node.number("scale", 1);
     op.mask_fill = node.number("mask_fill", -INFINITY);
@@ -42,8 +42,10 @@ struct FusedAttention {
     for (int i = 0; i < mask_input(); ++i) {
       if (!c.has(i)) return error(Code::kInvalidGraph, "FusedAttention: input {} is missing", i);
       if (c.shape(i) && c.shape(i)->size() != 3)
-        return error(Code::kInvalidGraph, "FusedAttention: input {} has shape {}; expected three axes", i, to_string(*c.shape(i)));
+        return error(Code::kInvalidGraph, "FusedAttention: input {} has shape {}; expected three axes", i,
+                     to_string(*c.shape(i)));
     }
+    OCIOR_RETURN_IF_ERROR(packed ? nn::check_floats(c, {0}) : nn::check_floats(c, {0, 1, 2}));
     const int v = packed ? 0 : 2;
     const int64_t parts = packed ? heads + 2 * kv_heads : kv_heads;
     Dims out(3);
@@ -58,18 +60,20 @@ struct FusedAttention {
   Status reference(RefContext& c) const;
 
   size_t scratch(const BindContext& c) const {
-    if (!is_fast(c)) return 0;
+    if (!is_fast(c) || c.out(0).count() == 0) return 0;
     const nn::AttentionMask mask = mask_of(c);
     return nn::attention_bytes(c.kernels(), arguments(c), mask.view ? &mask : nullptr, c.workers());
   }
 
   double work(const BindContext& c) const {
     const AttentionArgs a = arguments(c);
-    return 2.0 * static_cast<double>(a.batch * a.heads * a.q_len) * static_cast<double>(a.kv_len) * static_cast<double>(a.head_dim + a.v_dim);
+    return 2.0 * static_cast<double>(a.batch * a.heads * a.q_len) * static_cast<double>(a.kv_len) *
+           static_cast<double>(a.head_dim + a.v_dim);
   }
 
   Status run(CpuContext& c) const {
     if (!is_fast(c)) return run_by_reference(*this, c);
+    if (c.out(0).count() == 0) return {};
     const nn::AttentionMask mask = mask_of(c);
     nn::run_attention(c, arguments(c), mask.view ? &mask : nullptr, c.scratch());
     return {};
@@ -119,36 +123,41 @@ struct FusedAttention {
     if (!c.shape(i)) return Dim(0);
     const Dim& all = c.shape(i)->back();
     if (all.known() && all.value() % parts != 0)
-      return error(Code::kInvalidArgument, "FusedAttention: the last axis of input {}, {}, is no multiple of {} heads", i, all.value(), parts);
+      return error(Code::kInvalidArgument, "FusedAttention: the last axis of input {}, {}, is no multiple of {} heads", i,
+                   all.value(), parts);
     return Dim::quotient(all, parts);
   }
 
   // Known dimensions agree: q with k, k with v, the mask with all.
   Status check(ShapeContext& c, const Dims& out) const {
-    const auto same = [](const Dim& a, const Dim& b) { return !a.known() || !b.known() || a == b; };
+    if (const auto& k = c.shape(packed ? 0 : 1); k && (*k)[1].known() && (*k)[1].value() > nn::kMostKeys)
+      return error(Code::kNotImplemented, "FusedAttention: {} keys are too many", (*k)[1].value());
     if (!packed && c.shape(0) && c.shape(1) && c.shape(2)) {
       const Dims &q = *c.shape(0), &k = *c.shape(1), &v = *c.shape(2);
       OCIOR_ASSIGN(const Dim q_dim, part(c, 0, heads));
       OCIOR_ASSIGN(const Dim k_dim, part(c, 1, kv_heads));
-      if (!same(q[0], k[0]) || !same(k[0], v[0]) || !same(k[1], v[1]) || !same(q_dim, k_dim))
-        return error(Code::kInvalidArgument, "FusedAttention: q {}, k {} and v {} do not fit for {} and {} heads", to_string(q), to_string(k),
-                     to_string(v), heads, kv_heads);
+      if (!nn::may_equal(Dims{q[0], k[0], k[1], q_dim}, Dims{k[0], v[0], v[1], k_dim}))
+        return error(Code::kInvalidArgument, "FusedAttention: q {}, k {} and v {} do not fit for {} and {} heads", to_string(q),
+                     to_string(k), to_string(v), heads, kv_heads);
     }
     const int m = mask_input();
     if (!c.has(m) || !c.shape(m)) return {};
     if (c.dtype(m) != DType::kBool && c.dtype(m) != c.dtype(0))
-      return error(Code::kInvalidGraph, "FusedAttention: the mask is {}; expected bool or {}", name_of(c.dtype(m)), name_of(c.dtype(0)));
+      return error(Code::kInvalidGraph, "FusedAttention: the mask is {}; expected bool or {}", name_of(c.dtype(m)),
+                   name_of(c.dtype(0)));
     const Dims& mask = *c.shape(m);
     const Dims full{out[0], Dim(heads), out[1], c.shape(packed ? 0 : 1) ? (*c.shape(packed ? 0 : 1))[1] : Dim::symbol("keys")};
     bool fits = mask.size() <= 4;
     for (size_t from_end = 1; fits && from_end <= mask.size(); ++from_end)
-      fits = same(mask[mask.size() - from_end], full[4 - from_end]) || mask[mask.size() - from_end] == Dim(1);
+      fits = nn::may_equal(mask[mask.size() - from_end], full[4 - from_end]) || mask[mask.size() - from_end] == Dim(1);
     if (fits) return {};
-    return error(Code::kInvalidArgument, "FusedAttention: a mask of shape {} does not broadcast to {}", to_string(mask), to_string(full));
+    return error(Code::kInvalidArgument, "FusedAttention: a mask of shape {} does not broadcast to {}", to_string(mask),
+                 to_string(full));
   }
 };
 
 Status FusedAttention::reference(RefContext& c) const {
+  if (c.out(0).count() == 0) return {};
   const Tensor &k_in = c.in(packed ? 0 : 1), &v_in = c.in(packed ? 0 : 2);
   const std::vector<double> q = nn::doubles(c.in(0)), k = nn::doubles(k_in), v = nn::doubles(v_in);
   const int64_t batch = c.in(0).shape()[0], rows = c.in(0).shape()[1], keys = k_in.shape()[1];
@@ -162,12 +171,13 @@ Status FusedAttention::reference(RefContext& c) const {
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t h = 0; h < heads; ++h)
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t g = h / (heads / kv_heads);   // the key head of this head
+        const int64_t g = h / (heads / kv_heads);  // the key head of this head
         double max = -INFINITY, sum = 0;
         for (int64_t j = 0; j < keys; ++j) {
           double s = 0;
           for (int64_t d = 0; d < dim; ++d)
-            s += q[static_cast<size_t>((b * rows + i) * q_row + h * dim + d)] * k[static_cast<size_t>((b * keys + j) * k_row + k_at + g * dim + d)];
+            s += q[static_cast<size_t>((b * rows + i) * q_row + h * dim + d)] *
+                 k[static_cast<size_t>((b * keys + j) * k_row + k_at + g * dim + d)];
           s *= scale;
           if (mask) {
             const int64_t at = b * mask_strides[0] + h * mask_strides[1] + i * mask_strides[2] + j * mask_strides[3];
@@ -179,10 +189,10 @@ Status FusedAttention::reference(RefContext& c) const {
           max = s > max || std::isnan(s) ? s : max;
         }
         for (double& s : score) sum += s = std::exp(s - max);
-        double* const out = y.data() + (b * rows + i) * y_row + h * v_dim;
+        double* const to = y.data() + (b * rows + i) * y_row + h * v_dim;
         for (int64_t j = 0; j < keys && !(zero_masked_rows && max == -INFINITY); ++j)
           for (int64_t d = 0; d < v_dim && score[static_cast<size_t>(j)] != 0; ++d)
-            out[d] += score[static_cast<size_t>(j)] / sum * v[static_cast<size_t>((b * keys + j) * v_row + v_at + g * v_dim + d)];
+            to[d] += score[static_cast<size_t>(j)] / sum * v[static_cast<size_t>((b * keys + j) * v_row + v_at + g * v_dim + d)];
       }
   nn::store(c.out(0), y);
   return {};
@@ -225,10 +235,12 @@ std::vector<Sample> FusedAttention::samples() {
     return mask;
   };
   const double lowest = -3.4028234663852886e38;
-  const Attributes finite{{"mask_fill", static_cast<float>(lowest)}}, causal{{"causal", int64_t{1}}}, zeros{{"zero_masked_rows", int64_t{1}}};
+  const Attributes finite{{"mask_fill", static_cast<float>(lowest)}}, causal{{"causal", int64_t{1}}},
+      zeros{{"zero_masked_rows", int64_t{1}}};
   const Attributes causal_finite{{"causal", int64_t{1}}, {"mask_fill", static_cast<float>(lowest)}};
 
-  for (const int64_t s : {1, 2, 7, 16, 33, 70}) add({.b = 2, .sq = s, .skv = s, .h = 3, .hkv = 3, .d = 16, .dv = 16, .packed = true});
+  for (const int64_t s : {1, 2, 7, 16, 33, 70})
+    add({.b = 2, .sq = s, .skv = s, .h = 3, .hkv = 3, .d = 16, .dv = 16, .packed = true});
   for (const int64_t d : {1, 5, 32, 40, 64, 96, 128}) add({.b = 1, .sq = 9, .skv = 21, .h = 2, .hkv = 2, .d = d, .dv = d});
   add({.b = 2, .sq = 5, .skv = 300, .h = 2, .hkv = 2, .d = 32, .dv = 24});
   add({.b = 2, .sq = 130, .skv = 130, .h = 1, .hkv = 1, .d = 64, .dv = 64});
@@ -239,26 +251,111 @@ std::vector<Sample> FusedAttention::samples() {
   add({.b = 2, .sq = 3, .skv = 0, .h = 2, .hkv = 2});
   add({.b = 2, .sq = 3, .skv = 4, .h = 2, .hkv = 2, .d = 0, .dv = 8});
   for (const Attributes& more : {Attributes{}, finite, zeros, causal, causal_finite}) {
-    add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = padding(DType::kBool, {13, 4, 1}, 13, 0)});
-    add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = padding(DType::kBool, {13, 0, 5}, 13, 0)});
-    add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = padding(DType::kFloat, {13, 4, 1}, 13, lowest)});
-    add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = padding(DType::kFloat, {7, 0, 1}, 13, lowest)});
-    add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = padding(DType::kFloat, {7, 0, 1}, 13, -INFINITY)});
-    add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = padding(DType::kFloat, {7, 13, 1}, 13, -10000)});
-    for (const Shape& shape : {Shape{3, 1, 1, 13}, Shape{1, 1, 1, 13}, Shape{3, 1, 13, 13}, Shape{3, 2, 13, 13}, Shape{13, 13}, Shape{2, 1, 13},
-                               Shape{13}, Shape{3, 1, 13, 1}}) {
-      add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = {.dtype = DType::kBool, .shape = shape, .fill = Fill::kBools}});
+    add({.b = 3,
+         .sq = 13,
+         .h = 2,
+         .hkv = 2,
+         .d = 16,
+         .packed = true,
+         .more = more,
+         .mask = padding(DType::kBool, {13, 4, 1}, 13, 0)});
+    add({.b = 3,
+         .sq = 13,
+         .h = 2,
+         .hkv = 2,
+         .d = 16,
+         .packed = true,
+         .more = more,
+         .mask = padding(DType::kBool, {13, 0, 5}, 13, 0)});
+    add({.b = 3,
+         .sq = 13,
+         .h = 2,
+         .hkv = 2,
+         .d = 16,
+         .packed = true,
+         .more = more,
+         .mask = padding(DType::kFloat, {13, 4, 1}, 13, lowest)});
+    add({.b = 3,
+         .sq = 13,
+         .h = 2,
+         .hkv = 2,
+         .d = 16,
+         .packed = true,
+         .more = more,
+         .mask = padding(DType::kFloat, {7, 0, 1}, 13, lowest)});
+    add({.b = 3,
+         .sq = 13,
+         .h = 2,
+         .hkv = 2,
+         .d = 16,
+         .packed = true,
+         .more = more,
+         .mask = padding(DType::kFloat, {7, 0, 1}, 13, -INFINITY)});
+    add({.b = 3,
+         .sq = 13,
+         .h = 2,
+         .hkv = 2,
+         .d = 16,
+         .packed = true,
+         .more = more,
+         .mask = padding(DType::kFloat, {7, 13, 1}, 13, -10000)});
+    for (const Shape& shape : {Shape{3, 1, 1, 13}, Shape{1, 1, 1, 13}, Shape{3, 1, 13, 13}, Shape{3, 2, 13, 13}, Shape{13, 13},
+                               Shape{2, 1, 13}, Shape{13}, Shape{3, 1, 13, 1}}) {
+      add({.b = 3,
+           .sq = 13,
+           .h = 2,
+           .hkv = 2,
+           .d = 16,
+           .packed = true,
+           .more = more,
+           .mask = {.dtype = DType::kBool, .shape = shape, .fill = Fill::kBools}});
       add({.b = 3, .sq = 13, .h = 2, .hkv = 2, .d = 16, .packed = true, .more = more, .mask = {.shape = shape}});
     }
-    add({.b = 2, .sq = 9, .skv = 40, .h = 2, .hkv = 1, .d = 16, .dv = 16, .more = more, .mask = {.shape = {2, 1, 1, 40}, .fill = Fill::kMinusInf}});
-    add({.b = 2, .sq = 40, .skv = 9, .h = 2, .hkv = 1, .d = 16, .dv = 16, .more = more, .mask = {.dtype = DType::kBool, .shape = {2, 1, 1, 9}, .fill = Fill::kBools}});
+    add({.b = 2,
+         .sq = 9,
+         .skv = 40,
+         .h = 2,
+         .hkv = 1,
+         .d = 16,
+         .dv = 16,
+         .more = more,
+         .mask = {.shape = {2, 1, 1, 40}, .fill = Fill::kMinusInf}});
+    add({.b = 2,
+         .sq = 40,
+         .skv = 9,
+         .h = 2,
+         .hkv = 1,
+         .d = 16,
+         .dv = 16,
+         .more = more,
+         .mask = {.dtype = DType::kBool, .shape = {2, 1, 1, 9}, .fill = Fill::kBools}});
     add({.b = 2, .sq = 9, .skv = 40, .h = 2, .hkv = 1, .d = 16, .dv = 16, .more = more});
     add({.b = 2, .sq = 40, .skv = 9, .h = 2, .hkv = 1, .d = 16, .dv = 16, .more = more});
   }
-  add({.b = 1, .sq = 5, .h = 2, .hkv = 2, .packed = true, .mask = {.dtype = DType::kFloat16, .shape = {1, 1, 1, 5}}, .dtype = DType::kFloat16});
+  add({.b = 1,
+       .sq = 5,
+       .h = 2,
+       .hkv = 2,
+       .packed = true,
+       .mask = {.dtype = DType::kFloat16, .shape = {1, 1, 1, 5}},
+       .dtype = DType::kFloat16});
   add({.b = 1, .sq = 5, .h = 2, .hkv = 2, .packed = true, .dtype = DType::kDouble});
-  add({.b = 1, .sq = 128, .h = 12, .hkv = 12, .d = 64, .packed = true, .mask = padding(DType::kBool, {128}, 128, 0), .bench = true});
-  add({.b = 8, .sq = 128, .h = 12, .hkv = 12, .d = 32, .packed = true, .mask = padding(DType::kBool, {128, 20, 60, 9, 128, 90, 30, 11}, 128, 0), .bench = true});
+  add({.b = 1,
+       .sq = 128,
+       .h = 12,
+       .hkv = 12,
+       .d = 64,
+       .packed = true,
+       .mask = padding(DType::kBool, {128}, 128, 0),
+       .bench = true});
+  add({.b = 8,
+       .sq = 128,
+       .h = 12,
+       .hkv = 12,
+       .d = 32,
+       .packed = true,
+       .mask = padding(DType::kBool, {128, 20, 60, 9, 128, 90, 30, 11}, 128, 0),
+       .bench = true});
   add({.b = 1, .sq = 512, .h = 12, .hkv = 12, .d = 64, .packed = true, .bench = true});
   return out;
 }

@@ -18,7 +18,10 @@ struct Gelu {
     return {approximate == "tanh"};
   }
 
-  Status infer(ShapeContext& c) const { return infer_unary(c); }
+  Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0}));
+    return infer_unary(c);
+  }
 
   Status reference(RefContext& c) const {
     std::vector<double> x = nn::doubles(c.in(0));
@@ -46,7 +49,9 @@ struct Gelu {
         out.push_back({.inputs = {{.shape = shape, .fill = Fill::kNormal}}, .attributes = attributes});
       out.push_back({.inputs = {{.shape = {64}, .fill = Fill::kSpecials}}, .attributes = attributes});
       out.push_back({.inputs = {{.dtype = DType::kDouble, .shape = {9}, .fill = Fill::kNormal}}, .attributes = attributes});
-      out.push_back({.inputs = {{.dtype = DType::kFloat16, .shape = {9}, .fill = Fill::kNormal}}, .attributes = attributes, .tolerance = 1e-3});
+      out.push_back({.inputs = {{.dtype = DType::kFloat16, .shape = {9}, .fill = Fill::kNormal}},
+                     .attributes = attributes,
+                     .tolerance = 1e-3});
       out.push_back({.inputs = {{.shape = {128, 3072}, .fill = Fill::kNormal}}, .attributes = attributes, .bench = true});
     }
     return out;

@@ -14,11 +14,12 @@ struct Gemm {
   bool trans_a = false, trans_b = false;
 
   static Gemm parse(const NodeReader& node) {
-    if (node.opset() < 7) node.ignore("broadcast");   // it only allowed what later versions always allow
+    if (node.opset() < 7) node.ignore("broadcast");  // it only allowed what later versions always allow
     return {node.number("alpha", 1), node.number("beta", 1), node.integer("transA", 0) != 0, node.integer("transB", 0) != 0};
   }
 
   Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_numbers(c));
     Dims out(2);
     Dim k[2];
     for (int i : {0, 1}) {
@@ -29,7 +30,7 @@ struct Gemm {
       }
       const Dims& s = *c.shape(i);
       if (s.size() != 2) return error(Code::kInvalidGraph, "Gemm needs matrices, but input {} has shape {}", i, to_string(s));
-      const bool swapped = (i == 0 ? trans_a : trans_b) != (i == 1);   // the outer dimension comes last
+      const bool swapped = (i == 0 ? trans_a : trans_b) != (i == 1);  // the outer dimension comes last
       out[static_cast<size_t>(i)] = s[swapped ? 1 : 0];
       k[i] = s[swapped ? 0 : 1];
     }
@@ -41,6 +42,7 @@ struct Gemm {
   }
 
   Status reference(RefContext& c) const {
+    if (c.out(0).count() == 0) return {};
     return is_floating(c.in(0).dtype()) ? reference_in<double>(c) : reference_in<uint64_t>(c);
   }
 
@@ -54,16 +56,16 @@ struct Gemm {
   }
 
   size_t scratch(const BindContext& c) const {
-    if (c.in(0).dtype != DType::kFloat) return 0;
+    if (c.in(0).dtype != DType::kFloat || c.out(0).count() == 0) return 0;
     return layout(c, nullptr, c.workers(), c.has(2) ? c.in(2).count() : 0).bytes;
   }
 
   Status run(CpuContext& c) const {
     if (c.in(0).dtype != DType::kFloat) return run_by_reference(*this, c);
+    if (c.out(0).count() == 0) return {};
     const Layout at = layout(c, c.scratch(), c.team().size(), c.has(2) ? c.in(2).count() : 0);
     GemmArgs args;
     args.m = c.out(0).shape[0], args.n = c.out(0).shape[1], args.k = c.in(0).shape[trans_a ? 0 : 1];
-    if (args.m == 0 || args.n == 0) return {};
     args.a = c.in(0).as<float>(), args.lda = c.in(0).shape[1];
     args.c = c.out(0).as<float>(), args.ldc = args.n;
     args.epilogue.alpha = alpha;
@@ -107,7 +109,9 @@ struct Gemm {
     OCIOR_ASSIGN(const Dims both, broadcast(c, out, *c.shape(2)));
     bool grows = both.size() != 2;
     for (size_t i = 0; i < both.size() && !grows; ++i) grows = out[i].known() && both[i].known() && !(out[i] == both[i]);
-    if (grows) return error(Code::kInvalidArgument, "Gemm: C of shape {} does not broadcast to {}", to_string(*c.shape(2)), to_string(out));
+    if (grows)
+      return error(Code::kInvalidArgument, "Gemm: C of shape {} does not broadcast to {}", to_string(*c.shape(2)),
+                   to_string(out));
     return {};
   }
 
@@ -136,7 +140,8 @@ struct Gemm {
     } else {
       nn::parallel_rows(c, args.m, args.n, [&](int64_t begin, int64_t end, int) {
         for (int64_t i = begin; i < end; ++i)
-          c.kernels().binary_f32(BinaryFn::kMul, values + i * columns, columns == 1 ? 0 : 1, &beta, 0, args.c + i * args.n, args.n);
+          c.kernels().binary_f32(BinaryFn::kMul, values + i * columns, columns == 1 ? 0 : 1, &beta, 0, args.c + i * args.n,
+                                 args.n);
       });
       args.epilogue.residual = args.c, args.epilogue.ld_residual = args.n;
     }
@@ -171,11 +176,11 @@ struct Gemm {
     const auto steps = added.empty() ? std::vector<int64_t>(2) : broadcast_strides(c.in(2).shape(), y.shape());
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) {
-        const T sum = product(a, b, m, n, k, i, j), plus = added.empty() ? T(0) : added[static_cast<size_t>(i * steps[0] + j * steps[1])];
+        const T sum = product(a, b, m, n, k, i, j),
+                plus = added.empty() ? T(0) : added[static_cast<size_t>(i * steps[0] + j * steps[1])];
         if constexpr (std::is_same_v<T, double>)
           set_double(y.dtype(), y.data(), i * n + j, alpha * sum + (added.empty() ? 0 : beta * plus));
-        else
-          set_int(y.dtype(), y.data(), i * n + j, static_cast<int64_t>(scaled(alpha, sum) + scaled(beta, plus)));
+        else set_int(y.dtype(), y.data(), i * n + j, static_cast<int64_t>(scaled(alpha, sum) + scaled(beta, plus)));
       }
     return {};
   }
@@ -183,8 +188,8 @@ struct Gemm {
 
 std::vector<Sample> Gemm::samples() {
   std::vector<Sample> out;
-  const auto add = [&](Shape a, Shape b, std::optional<Shape> c, Attributes attributes = {}, bool constant = true, DType dtype = DType::kFloat,
-                       bool bench = false) {
+  const auto add = [&](Shape a, Shape b, std::optional<Shape> c, Attributes attributes = {}, bool constant = true,
+                       DType dtype = DType::kFloat, bool bench = false) {
     Sample s{.inputs = {{.dtype = dtype, .shape = std::move(a)}, {.dtype = dtype, .shape = std::move(b), .constant = constant}},
              .attributes = std::move(attributes),
              .bench = bench,

@@ -5,9 +5,9 @@
 namespace ocior::ops::nn {
 namespace {
 
-constexpr int64_t kPackElements = 1 << 17;      // of one chunk of packing: well below 1 ms
-constexpr int64_t kLowerPrecisionK = 64;        // `high` and `medium` begin at this k ...
-constexpr int64_t kLowerPrecisionWork = 1 << 18;   // ... and at this m * n * k
+constexpr int64_t kPackElements = 1 << 17;        // of one chunk of packing: well below 1 ms
+constexpr int64_t kLowerPrecisionK = 64;          // `high` and `medium` begin at this k ...
+constexpr int64_t kLowerPrecisionWork = 1 << 18;  // ... and at this m * n * k
 
 // a * b >= bound for non-negative a, b.
 bool at_least(int64_t a, int64_t b, int64_t bound) {
@@ -20,8 +20,8 @@ int64_t columns_per_chunk(const KernelTable& kernels, int64_t k, Precision preci
   return panel * std::max<int64_t>(1, kPackElements / (panel * std::max<int64_t>(1, k)));
 }
 
-void pack_columns(const KernelTable& kernels, const Plain& b, int64_t n, int64_t k, int64_t columns, Precision precision, int64_t chunk,
-                  void* packed) {
+void pack_columns(const KernelTable& kernels, const Plain& b, int64_t n, int64_t k, int64_t columns, Precision precision,
+                  int64_t chunk, void* packed) {
   const int64_t begin = chunk * columns;
   kernels.gemm_pack_b(b.data, b.ld, b.transposed, n, k, begin, std::min(n, begin + columns), precision, packed);
 }

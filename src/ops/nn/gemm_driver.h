@@ -1,5 +1,5 @@
-// How every matrix product of the CPU is driven: weights packed once at load, other right operands packed into scratch by each run,
-// rows packed when the kernel asks for it, chunks spread over the run's workers. Internal to src/ops/nn; thread-safe.
+// How every matrix product of the CPU is driven: weights packed once at load, other right operands packed into scratch by each
+// run, rows packed when the kernel asks for it, chunks spread over the run's workers. Internal to src/ops/nn; thread-safe.
 #pragma once
 
 #include <string>
@@ -23,7 +23,8 @@ struct Plain {
 // A constant right operand in the kernels' form. A small one whose row count is open may be there in two precisions.
 class Weights final : public Prepared {
  public:
-  // Asks `c` to pack input `i`, whose values are `plain`, and releases its plain bytes. m: rows of the product where known, else -1.
+  // Asks `c` to pack input `i`, whose values are `plain`, and releases its plain bytes. m: rows of the product where known, else
+  // -1.
   static std::unique_ptr<Prepared> make(PrepareContext& c, int i, const Plain& plain, int64_t m, int64_t n, int64_t k);
 
   // What a product of m rows computes with: sets b and precision of `args`.
@@ -35,7 +36,7 @@ class Weights final : public Prepared {
   struct Form {
     const KernelTable* kernels = nullptr;
     Plain plain;
-    int64_t n = 0, k = 0, columns = 0;     // columns: of one chunk of packing
+    int64_t n = 0, k = 0, columns = 0;  // columns: of one chunk of packing
     Precision precision = Precision::kHighest;
     const void* packed = nullptr;
   };
@@ -60,8 +61,8 @@ void multiply_packed(CpuContext& c, GemmArgs args, void* scratch);
 // One product with a plain right operand, in `highest`. Scratch: plain_scratch() bytes of a batch of 1.
 void multiply_plain(CpuContext& c, const GemmArgs& args, const Plain& plain, void* scratch);
 
-// `batch` products with plain right operands, in `highest`. operands(i, args, plain) fills a, lda, c, ldc, the epilogue and the right
-// operand of product i into args whose m, n, k are set. Scratch: plain_scratch() bytes.
+// `batch` products with plain right operands, in `highest`. operands(i, args, plain) fills a, lda, c, ldc, the epilogue and the
+// right operand of product i into args whose m, n, k are set. Scratch: plain_scratch() bytes.
 class BatchOperands {
  public:
   virtual void get(int64_t i, GemmArgs& args, Plain& plain) const = 0;

@@ -58,16 +58,18 @@ TEST(NnGolden, ReferenceAndRunAgreeWithOnnx) {
     std::vector<Tensor> inputs, want;
     for (const json& spec : c["inputs"]) inputs.push_back(input_of(spec));
     for (const json& spec : c["outputs"]) want.push_back(output_of(spec));
-    const auto op = make_operator("", c["op"].get<std::string>(), c["opset"].get<int>(), attributes_of(c["attributes"]), static_cast<int>(inputs.size()),
-                                  static_cast<int>(want.size()));
+    const auto op = make_operator("", c["op"].get<std::string>(), c["opset"].get<int>(), attributes_of(c["attributes"]),
+                                  static_cast<int>(inputs.size()), static_cast<int>(want.size()));
     ASSERT_TRUE(op.ok()) << op.status().message();
     const auto reference = run_reference(**op, pointers(inputs), static_cast<int>(want.size()));
     ASSERT_TRUE(reference.ok()) << reference.status().message();
-    for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(difference(want[i], (*reference)[i], 5e-6), "") << "output " << i << " of the reference";
+    for (size_t i = 0; i < want.size(); ++i)
+      EXPECT_EQ(difference(want[i], (*reference)[i], 5e-6), "") << "output " << i << " of the reference";
     if (!(*op)->has_run()) continue;
     const auto run = run_cpu(**op, pointers(inputs), static_cast<int>(want.size()));
     ASSERT_TRUE(run.ok()) << run.status().message();
-    for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(difference(want[i], (*run)[i], 5e-6), "") << "output " << i << " of the run";
+    for (size_t i = 0; i < want.size(); ++i)
+      EXPECT_EQ(difference(want[i], (*run)[i], 5e-6), "") << "output " << i << " of the run";
   }
 }
 
@@ -137,8 +139,10 @@ TEST(NnErrors, WrongNodesSayWhatIsWrong) {
       {{kOcior, "FusedAttention", 1, heads, {{2, 3, 10}, {2, 3, 9}, {2, 3, 9}}}, "no multiple of 3"},
       {{kOcior, "FusedAttention", 1, heads, {{2, 3, 9}, {2, 4, 9}, {2, 5, 9}}}, "do not fit"},
       {{kOcior, "FusedAttention", 1, heads, {{2, 3, 9}, {2, 4, 9}, {2, 4, 9}, {2, 1, 1, 5}}}, "does not broadcast"},
-      {{kOcior, "FusedAttention", 1, {{"num_heads", int64_t{3}}, {"mask_fill", -10000.0f}}, {{2, 3, 9}, {2, 4, 9}, {2, 4, 9}}}, "mask_fill"},
-      {{kOcior, "FusedAttention", 1, {{"num_heads", int64_t{3}}, {"kv_heads", int64_t{2}}}, {{2, 3, 9}, {2, 4, 9}, {2, 4, 9}}}, "evenly"},
+      {{kOcior, "FusedAttention", 1, {{"num_heads", int64_t{3}}, {"mask_fill", -10000.0f}}, {{2, 3, 9}, {2, 4, 9}, {2, 4, 9}}},
+       "mask_fill"},
+      {{kOcior, "FusedAttention", 1, {{"num_heads", int64_t{3}}, {"kv_heads", int64_t{2}}}, {{2, 3, 9}, {2, 4, 9}, {2, 4, 9}}},
+       "evenly"},
   };
   for (const auto& [wrong, part] : cases) {
     const std::string message = failure(wrong);

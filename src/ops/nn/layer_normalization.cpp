@@ -10,7 +10,7 @@ struct LayerNormalization {
 
   nn::NormAxes axes;
   float epsilon = 1e-5f;
-  DType stash = DType::kFloat;   // of Mean and InvStdDev
+  DType stash = DType::kFloat;  // of Mean and InvStdDev
 
   static LayerNormalization parse(const NodeReader& node) {
     const auto stash = static_cast<DType>(node.integer("stash_type", 1));
@@ -20,6 +20,7 @@ struct LayerNormalization {
   }
 
   Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2}));
     OCIOR_RETURN_IF_ERROR(axes.infer(c, c.dtype(0)));
     for (int i = 1; i < c.outputs(); ++i) c.set(i, stash, axes.reduced(c.shape(0)));
     return {};
@@ -27,6 +28,7 @@ struct LayerNormalization {
 
   Status reference(RefContext& c) const {
     const Shape& shape = c.in(0).shape();
+    if (c.in(0).count() == 0 && !c.wants(1) && !c.wants(2)) return {};
     const int64_t n = axes.row(shape), rows = axes.rows(shape);
     const std::vector<double> x = nn::doubles(c.in(0)), scale = nn::doubles(c.in(1));
     const std::vector<double> shift = c.has(2) ? nn::doubles(c.in(2)) : std::vector<double>();
@@ -69,11 +71,13 @@ struct LayerNormalization {
 
 std::vector<Sample> LayerNormalization::samples() {
   std::vector<Sample> out;
-  const auto add = [&](Shape x, Shape scale, std::optional<Shape> shift, Attributes attributes = {}, int outputs = 1, DType dtype = DType::kFloat) {
-    Sample s{.inputs = {{.dtype = dtype, .shape = std::move(x), .fill = Fill::kNormal}, {.dtype = dtype, .shape = std::move(scale)}},
-             .attributes = std::move(attributes),
-             .outputs = outputs,
-             .tolerance = dtype == DType::kFloat16 ? 1e-3 : 2e-6};
+  const auto add = [&](Shape x, Shape scale, std::optional<Shape> shift, Attributes attributes = {}, int outputs = 1,
+                       DType dtype = DType::kFloat) {
+    Sample s{
+        .inputs = {{.dtype = dtype, .shape = std::move(x), .fill = Fill::kNormal}, {.dtype = dtype, .shape = std::move(scale)}},
+        .attributes = std::move(attributes),
+        .outputs = outputs,
+        .tolerance = dtype == DType::kFloat16 ? 1e-3 : 2e-6};
     if (shift) s.inputs.push_back({.dtype = dtype, .shape = std::move(*shift)});
     out.push_back(std::move(s));
   };

@@ -1,5 +1,6 @@
-// Linear (ai.ocior): y = act(alpha * x * w + bias) + residual, a product with constant weights and all that follows it in one pass.
-// x[..., k], w[k, n] (or [n, k] with transpose_b), bias[n] or none, residual like y or none. Made by passes, for constant w.
+// Linear (ai.ocior): y = act(alpha * x * w + bias) + residual, a product with constant weights and all that follows it in one
+// pass. x[..., k], w[k, n] (or [n, k] with transpose_b), bias[n] or none, residual like y or none. Made by passes, for constant
+// w.
 #include <array>
 
 #include "ops/nn/activation.h"
@@ -13,7 +14,7 @@ struct Linear {
   static constexpr OpInfo info{.name = "Linear", .domain = kOcior, .min_inputs = 2, .max_inputs = 4, .in_place = 1u << 3};
 
   Activation act = Activation::kNone;
-  float act_p = 0, act_q = 0;   // as Epilogue's lo and hi
+  float act_p = 0, act_q = 0;  // as Epilogue's lo and hi
   float alpha = 1;
   bool transpose_b = false;
 
@@ -26,6 +27,7 @@ struct Linear {
   }
 
   Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2, 3}));
     std::optional<Dims> out = c.shape(0);
     if (out && out->empty()) return error(Code::kInvalidGraph, "Linear: x is a scalar");
     if (c.shape(1)) {
@@ -48,8 +50,9 @@ struct Linear {
     const std::vector<double> x = nn::doubles(c.in(0)), w = nn::doubles(c.in(1));
     const std::vector<double> bias = c.has(2) ? nn::doubles(c.in(2)) : std::vector<double>();
     std::vector<double> y(static_cast<size_t>(c.out(0).count())), residual = c.has(3) ? nn::doubles(c.in(3)) : y;
+    if (y.empty()) return {};
     const auto n = static_cast<size_t>(c.out(0).shape().back()), k = static_cast<size_t>(c.in(0).shape().back());
-    for (size_t i = 0; n && i < y.size() / n; ++i)
+    for (size_t i = 0; i < y.size() / n; ++i)
       for (size_t j = 0; j < n; ++j) {
         double sum = 0;
         for (size_t p = 0; p < k; ++p) sum += x[i * k + p] * w[transpose_b ? j * k + p : p * n + j];
@@ -67,9 +70,10 @@ struct Linear {
   }
 
   size_t scratch(const BindContext& c) const {
-    if (c.in(0).dtype != DType::kFloat) return 0;
+    if (c.in(0).dtype != DType::kFloat || c.out(0).count() == 0) return 0;
     const auto [m, n, k] = extents(c);
-    return c.prepared() ? nn::packed_scratch(c.kernels(), c.prepared(), m, n, k) : nn::plain_scratch(c.kernels(), c.workers(), 1, m, n, k);
+    return c.prepared() ? nn::packed_scratch(c.kernels(), c.prepared(), m, n, k)
+                        : nn::plain_scratch(c.kernels(), c.workers(), 1, m, n, k);
   }
 
   double work(const BindContext& c) const {
@@ -78,6 +82,7 @@ struct Linear {
 
   Status run(CpuContext& c) const {
     if (c.in(0).dtype != DType::kFloat) return run_by_reference(*this, c);
+    if (c.out(0).count() == 0) return {};
     const auto [m, n, k] = extents(c);
     GemmArgs args;
     args.a = c.in(0).as<float>(), args.lda = k, args.c = c.out(0).as<float>(), args.ldc = n;
@@ -109,16 +114,16 @@ struct Linear {
   static Status check_added(ShapeContext& c, int i, const Dims& want) {
     if (!c.has(i) || !c.shape(i)) return {};
     const Dims& got = *c.shape(i);
-    bool fits = got.size() == want.size();
-    for (size_t d = 0; d < got.size() && fits; ++d) fits = !got[d].known() || !want[d].known() || got[d] == want[d];
-    if (fits) return {};
-    return error(Code::kInvalidArgument, "Linear: {} has shape {}; expected {}", i == 2 ? "bias" : "residual", to_string(got), to_string(want));
+    if (nn::may_equal(got, want)) return {};
+    return error(Code::kInvalidArgument, "Linear: {} has shape {}; expected {}", i == 2 ? "bias" : "residual", to_string(got),
+                 to_string(want));
   }
 };
 
 std::vector<Sample> Linear::samples() {
   std::vector<Sample> out;
-  const auto add = [&](Shape x, int64_t n, bool bias, bool residual, Attributes attributes = {}, bool constant = true, DType dtype = DType::kFloat) {
+  const auto add = [&](Shape x, int64_t n, bool bias, bool residual, Attributes attributes = {}, bool constant = true,
+                       DType dtype = DType::kFloat) {
     const bool transposed = attributes.count("transpose_b") != 0;
     const int64_t k = x.back();
     Shape y = x;
@@ -144,12 +149,15 @@ std::vector<Sample> Linear::samples() {
     add({3, 0}, 0, false, false, {}, constant);
   }
   for (int a = 0; a < nn::kActivations; ++a) {
-    Attributes attributes{{"activation", std::string(nn::name_of(static_cast<Activation>(a)))}, {"act_p", 0.25f}, {"act_q", 0.5f}};
+    Attributes attributes{
+        {"activation", std::string(nn::name_of(static_cast<Activation>(a)))}, {"act_p", 0.25f}, {"act_q", 0.5f}};
     add({7, 20}, 37, true, false, attributes);
     add({2, 4, 20}, 37, true, true, attributes);
   }
-  for (const DType dtype : {DType::kDouble, DType::kFloat16}) add({3, 9}, 5, true, true, {{"activation", std::string("relu")}}, true, dtype);
-  for (const auto& [m, k, n] : {std::array<int64_t, 3>{128, 768, 768}, {128, 768, 3072}, {128, 3072, 768}, {1, 768, 768}, {16, 768, 768}}) {
+  for (const DType dtype : {DType::kDouble, DType::kFloat16})
+    add({3, 9}, 5, true, true, {{"activation", std::string("relu")}}, true, dtype);
+  for (const auto& [m, k, n] :
+       {std::array<int64_t, 3>{128, 768, 768}, {128, 768, 3072}, {128, 3072, 768}, {1, 768, 768}, {16, 768, 768}}) {
     add({m, k}, n, true, true);
     out.back().bench = true;
   }

@@ -25,7 +25,7 @@ MatMulShape matmul_shape(std::span<const int64_t> a, std::span<const int64_t> b,
   s.a_batch = nn::extent(a, 0, std::max<int64_t>(0, ra - 2));
   s.b_batch = nn::extent(b, 0, std::max<int64_t>(0, rb - 2));
   s.batch = nn::extent(out, 0, static_cast<int64_t>(out.size()) - (ra > 1) - (rb > 1));
-  if (s.b_batch == 1 && s.batch == s.a_batch) s.m *= s.batch, s.batch = s.a_batch = 1;   // one right matrix: all rows at once
+  if (s.b_batch == 1 && s.batch == s.a_batch) s.m *= s.batch, s.batch = s.a_batch = 1;  // one right matrix: all rows at once
   return s;
 }
 
@@ -49,7 +49,8 @@ std::span<const int64_t> batch_axes(std::span<const int64_t> a, std::span<const 
 
 class MatMulOperands final : public nn::BatchOperands {
  public:
-  MatMulOperands(const TensorView& a, const TensorView& b, const TensorView& y, const MatMulShape& s) : a_(a), b_(b), y_(y), s_(s) {}
+  MatMulOperands(const TensorView& a, const TensorView& b, const TensorView& y, const MatMulShape& s)
+      : a_(a), b_(b), y_(y), s_(s) {}
   void get(int64_t i, GemmArgs& args, Plain& plain) const override {
     const auto batch = batch_axes(a_.shape, b_.shape, y_.shape);
     args.a = a_.as<float>() + (s_.a_batch == 1 ? 0 : operand_index(a_.shape, batch, i)) * s_.m * s_.k;
@@ -90,6 +91,7 @@ struct MatMul {
   static MatMul parse(const NodeReader&) { return {}; }
 
   Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_numbers(c));
     if (!c.shape(0) || !c.shape(1)) {
       c.set(0, c.dtype(0), std::nullopt);
       return {};
@@ -99,8 +101,8 @@ struct MatMul {
       return error(Code::kInvalidGraph, "MatMul needs operands of rank 1 or more, got {} and {}", to_string(a), to_string(b));
     const Dim ka = a.back(), kb = b.size() > 1 ? b[b.size() - 2] : b[0];
     if (ka.known() && kb.known() && ka.value() != kb.value())
-      return error(Code::kInvalidArgument, "MatMul of {} and {}: the inner dimensions {} and {} differ", to_string(a), to_string(b), ka.text(),
-                   kb.text());
+      return error(Code::kInvalidArgument, "MatMul of {} and {}: the inner dimensions {} and {} differ", to_string(a),
+                   to_string(b), ka.text(), kb.text());
     OCIOR_ASSIGN(Dims out, broadcast(c, Dims(a.begin(), a.end() - std::min<ptrdiff_t>(2, std::ssize(a))),
                                      Dims(b.begin(), b.end() - std::min<ptrdiff_t>(2, std::ssize(b)))));
     if (a.size() > 1) out.push_back(a[a.size() - 2]);
@@ -110,13 +112,15 @@ struct MatMul {
   }
 
   Status reference(RefContext& c) const {
+    if (c.out(0).count() == 0) return {};
     if (is_floating(c.in(0).dtype()))
       multiply_all<double>(
           c.in(0), c.in(1), c.out(0), [](const Tensor& t, int64_t i) { return get_double(t.dtype(), t.data(), i); },
           [](Tensor& t, int64_t i, double v) { set_double(t.dtype(), t.data(), i, v); });
     else
       multiply_all<uint64_t>(
-          c.in(0), c.in(1), c.out(0), [](const Tensor& t, int64_t i) { return static_cast<uint64_t>(get_int(t.dtype(), t.data(), i)); },
+          c.in(0), c.in(1), c.out(0),
+          [](const Tensor& t, int64_t i) { return static_cast<uint64_t>(get_int(t.dtype(), t.data(), i)); },
           [](Tensor& t, int64_t i, uint64_t v) { set_int(t.dtype(), t.data(), i, static_cast<int64_t>(v)); });
     return {};
   }
@@ -131,7 +135,7 @@ struct MatMul {
   }
 
   size_t scratch(const BindContext& c) const {
-    if (c.in(0).dtype != DType::kFloat) return 0;
+    if (c.in(0).dtype != DType::kFloat || c.out(0).count() == 0) return 0;
     const MatMulShape s = matmul_shape(c.in(0).shape, c.in(1).shape, c.out(0).shape);
     return c.prepared() ? nn::packed_scratch(c.kernels(), c.prepared(), s.m, s.n, s.k)
                         : nn::plain_scratch(c.kernels(), c.workers(), s.batch, s.m, s.n, s.k);
@@ -139,6 +143,7 @@ struct MatMul {
 
   Status run(CpuContext& c) const {
     if (c.in(0).dtype != DType::kFloat) return run_by_reference(*this, c);
+    if (c.out(0).count() == 0) return {};
     const TensorView &a = c.in(0), &b = c.in(1), &y = c.out(0);
     const MatMulShape s = matmul_shape(a.shape, b.shape, y.shape);
     const MatMulOperands operands(a, b, y, s);
@@ -172,7 +177,8 @@ std::vector<Sample> MatMul::samples() {
     out.push_back(std::move(s));
   };
   for (const bool constant : {false, true}) {
-    for (const auto& [m, k, n] : {std::array<int64_t, 3>{1, 1, 1}, {2, 3, 4}, {5, 7, 3}, {17, 65, 49}, {1, 64, 100}, {33, 128, 97}, {3, 300, 1}})
+    for (const auto& [m, k, n] :
+         {std::array<int64_t, 3>{1, 1, 1}, {2, 3, 4}, {5, 7, 3}, {17, 65, 49}, {1, 64, 100}, {33, 128, 97}, {3, 300, 1}})
       add({m, k}, {k, n}, constant);
     add({4}, {4}, constant);
     add({4}, {4, 5}, constant);
@@ -192,7 +198,8 @@ std::vector<Sample> MatMul::samples() {
   add({0, 3, 4}, {0, 4, 5});
   add({40, 9, 33}, {40, 33, 18});
   add({2, 70, 40}, {4, 1, 40, 90});
-  for (const DType dtype : {DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64, DType::kUint32, DType::kUint64})
+  for (const DType dtype :
+       {DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64, DType::kUint32, DType::kUint64})
     add({2, 3, 4}, {4, 5}, false, dtype);
   add({128, 768}, {768, 768}, true, DType::kFloat, true);
   add({128, 768}, {768, 3072}, true, DType::kFloat, true);

@@ -18,7 +18,8 @@ NormalizedRow normalize(std::span<const double> s, double epsilon, bool rms, std
 }
 
 void run_layer_norm(CpuContext& c, const LayerNormArgs& args, int64_t rows) {
-  if (args.n > 0) parallel_rows(c, rows, args.n, [&](int64_t begin, int64_t end, int) { c.kernels().layer_norm(args, begin, end); });
+  if (args.n > 0)
+    parallel_rows(c, rows, args.n, [&](int64_t begin, int64_t end, int) { c.kernels().layer_norm(args, begin, end); });
 }
 
 Status NormAxes::infer(ShapeContext& c, DType output) const {
@@ -28,13 +29,14 @@ Status NormAxes::infer(ShapeContext& c, DType output) const {
   }
   const Dims& x = *c.shape(0);
   OCIOR_RETURN_IF_ERROR(resolve_axis(axis, std::ssize(x)).status());
-  for (int i = 1; i < c.inputs(); ++i) {   // scale and bias broadcast to x and never widen it
+  for (int i = 1; i < c.inputs(); ++i) {  // scale and bias broadcast to x and never widen it
     if (!c.has(i) || !c.shape(i)) continue;
     OCIOR_ASSIGN(const Dims both, broadcast(c, x, *c.shape(i)));
     bool wider = both.size() != x.size();
     for (size_t d = 0; d < x.size() && !wider; ++d) wider = x[d].known() && both[d].known() && !(x[d] == both[d]);
     if (wider)
-      return error(Code::kInvalidArgument, "input {} of shape {} does not broadcast to x of shape {}", i, to_string(*c.shape(i)), to_string(x));
+      return error(Code::kInvalidArgument, "input {} of shape {} does not broadcast to x of shape {}", i, to_string(*c.shape(i)),
+                   to_string(x));
   }
   c.set(0, output, x);
   return {};
@@ -52,7 +54,9 @@ int64_t NormAxes::row(std::span<const int64_t> shape) const {
   return extent(shape, axis < 0 ? axis + rank : axis, rank);
 }
 
-int64_t NormAxes::rows(std::span<const int64_t> shape) const { return extent(shape, 0, axis < 0 ? axis + std::ssize(shape) : axis); }
+int64_t NormAxes::rows(std::span<const int64_t> shape) const {
+  return extent(shape, 0, axis < 0 ? axis + std::ssize(shape) : axis);
+}
 
 bool NormAxes::per_element(std::span<const int64_t> x, std::span<const int64_t> scale) const {
   if (element_count(scale) != row(x)) return false;

@@ -23,9 +23,9 @@ void run_layer_norm(CpuContext& c, const LayerNormArgs& args, int64_t rows);
 struct NormAxes {
   int64_t axis = -1;
 
-  Status infer(ShapeContext& c, DType output) const;                       // checks axis; output 0 has x's shape and `output`
-  std::optional<Dims> reduced(const std::optional<Dims>& shape) const;     // x's shape with 1 from axis on
-  int64_t row(std::span<const int64_t> shape) const;                       // elements from axis on
+  Status infer(ShapeContext& c, DType output) const;                    // checks axis; output 0 has x's shape and `output`
+  std::optional<Dims> reduced(const std::optional<Dims>& shape) const;  // x's shape with 1 from axis on
+  int64_t row(std::span<const int64_t> shape) const;                    // elements from axis on
   int64_t rows(std::span<const int64_t> shape) const;
   // Whether a scale or bias of this shape has one value per element of a row, in order.
   bool per_element(std::span<const int64_t> x, std::span<const int64_t> scale) const;

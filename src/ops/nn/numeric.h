@@ -1,5 +1,5 @@
-// What the references and drivers of the neural-network operators share: element access in double, flattened shapes, chunks of rows,
-// pieces of scratch. Free functions; thread-safe.
+// What the references and drivers of the neural-network operators share: element access in double, flattened shapes, chunks of
+// rows, pieces of scratch. Free functions; thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,14 @@ std::vector<double> doubles(const Tensor& t);
 // Rounds `values` to t's dtype; values.size() is t's element count.
 void store(Tensor& t, std::span<const double> values);
 
+// Fails unless each given one of `inputs` has a float type and, where `alike`, that of input 0.
+Status check_floats(const ShapeContext& c, std::initializer_list<int> inputs, bool alike = true);
+// Fails unless inputs 0 and 1 (and 2, when given) are numbers of one type.
+Status check_numbers(const ShapeContext& c);
+// Whether dims can be equal: one is unknown, or they are.
+inline bool may_equal(const Dim& a, const Dim& b) { return !a.known() || !b.known() || a == b; }
+bool may_equal(const Dims& a, const Dims& b);
+
 // For every element of `to` in order, the element of a tensor of shape `from` that broadcasts to it.
 std::vector<int64_t> broadcast_index(std::span<const int64_t> from, std::span<const int64_t> to);
 
@@ -24,6 +32,9 @@ std::vector<int64_t> broadcast_index(std::span<const int64_t> from, std::span<co
 inline int64_t extent(std::span<const int64_t> shape, int64_t begin, int64_t end) {
   return element_count(shape.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
 }
+
+inline constexpr int64_t kMostHeads = 1 << 20;   // of attention: keeps products of sizes in range
+inline constexpr int64_t kMostKeys = INT32_MAX;  // of attention: the kernel counts them in 32 bits
 
 // Elements of one chunk of row-wise work: tens of microseconds, and the same on every machine.
 inline constexpr int64_t kChunkElements = 16384;

@@ -11,14 +11,18 @@ struct RMSNormalization {
   float epsilon = 1e-5f;
 
   static RMSNormalization parse(const NodeReader& node) {
-    node.ignore("stash_type");   // the precision in between: never below the inputs' here
+    node.ignore("stash_type");  // the precision in between: never below the inputs' here
     return {{node.integer("axis", -1)}, node.number("epsilon", 1e-5f)};
   }
 
-  Status infer(ShapeContext& c) const { return axes.infer(c, c.dtype(1)); }
+  Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1}, false));
+    return axes.infer(c, c.dtype(1));
+  }
 
   Status reference(RefContext& c) const {
     const Shape& shape = c.in(0).shape();
+    if (c.in(0).count() == 0) return {};
     const auto n = static_cast<size_t>(axes.row(shape));
     const std::vector<double> x = nn::doubles(c.in(0)), scale = nn::doubles(c.in(1));
     std::vector<double> y(x.size());
@@ -33,7 +37,9 @@ struct RMSNormalization {
 
   Status run(CpuContext& c) const {
     const TensorView &x = c.in(0), &scale = c.in(1);
-    if (x.dtype != DType::kFloat || scale.dtype != DType::kFloat || !axes.per_element(x.shape, scale.shape)) return run_by_reference(*this, c);
+    if (x.dtype != DType::kFloat || scale.dtype != DType::kFloat || !axes.per_element(x.shape, scale.shape))
+      return run_by_reference(*this, c);
+    if (x.count() == 0) return {};
     LayerNormArgs args;
     args.x = x.as<float>(), args.y = c.out(0).as<float>(), args.gamma = scale.as<float>();
     args.n = axes.row(x.shape), args.epsilon = epsilon, args.rms = true;
@@ -43,8 +49,10 @@ struct RMSNormalization {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    const auto add = [&](Shape x, Shape scale, Attributes attributes = {}, DType dtype = DType::kFloat, DType scale_dtype = DType::kFloat) {
-      out.push_back({.inputs = {{.dtype = dtype, .shape = std::move(x), .fill = Fill::kNormal}, {.dtype = scale_dtype, .shape = std::move(scale)}},
+    const auto add = [&](Shape x, Shape scale, Attributes attributes = {}, DType dtype = DType::kFloat,
+                         DType scale_dtype = DType::kFloat) {
+      out.push_back({.inputs = {{.dtype = dtype, .shape = std::move(x), .fill = Fill::kNormal},
+                                {.dtype = scale_dtype, .shape = std::move(scale)}},
                      .attributes = std::move(attributes),
                      .tolerance = scale_dtype == DType::kFloat16 ? 1e-3 : 2e-6});
     };

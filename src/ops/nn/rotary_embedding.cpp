@@ -1,5 +1,5 @@
-// RotaryEmbedding (https://onnx.ai/onnx/operators/onnx__RotaryEmbedding.html): rotates pairs of each head by angles given as cosines and
-// sines per position.
+// RotaryEmbedding (https://onnx.ai/onnx/operators/onnx__RotaryEmbedding.html): rotates pairs of each head by angles given as
+// cosines and sines per position.
 #include "ops/nn/numeric.h"
 #include "ops/shapes.h"
 
@@ -8,18 +8,22 @@ namespace ocior::ops {
 struct RotaryEmbedding {
   static constexpr OpInfo info{.name = "RotaryEmbedding", .since = 23, .min_inputs = 3, .max_inputs = 4};
 
-  int64_t heads = 0;          // of inputs with three axes
-  int64_t rotated = 0;        // elements of a head that turn; 0: all
-  bool interleaved = false;   // pairs are neighbours, else a half apart
+  int64_t heads = 0;         // of inputs with three axes
+  int64_t rotated = 0;       // elements of a head that turn; 0: all
+  bool interleaved = false;  // pairs are neighbours, else a half apart
 
   static RotaryEmbedding parse(const NodeReader& node) {
-    RotaryEmbedding op{node.integer("num_heads", 0), node.integer("rotary_embedding_dim", 0), node.integer("interleaved", 0) != 0};
-    if (op.heads < 0) node.fail("num_heads is {}; expected a positive number", op.heads);
+    RotaryEmbedding op{node.integer("num_heads", 0), node.integer("rotary_embedding_dim", 0),
+                       node.integer("interleaved", 0) != 0};
+    if (op.heads < 0 || op.heads > nn::kMostHeads) node.fail("num_heads is {}; expected 1 to {}", op.heads, nn::kMostHeads);
     if (op.rotated < 0 || op.rotated % 2 != 0) node.fail("rotary_embedding_dim is {}; expected an even number", op.rotated);
     return op;
   }
 
   Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2}));
+    if (c.has(3) && c.dtype(3) != DType::kInt64)
+      return error(Code::kInvalidGraph, "position_ids is {}; expected int64", name_of(c.dtype(3)));
     if (c.shape(0)) {
       const Dims& x = *c.shape(0);
       if (x.size() != 4 && !(x.size() == 3 && heads > 0))
@@ -27,7 +31,8 @@ struct RotaryEmbedding {
       const bool flat = x.size() == 3;
       const Dim dim = flat ? Dim::quotient(x[2], Dim(heads)) : x[3];
       if (dim.known() && (dim.value() % 2 != 0 || rotated > dim.value() || (flat && x[2].value() % heads != 0)))
-        return error(Code::kInvalidArgument, "x of shape {} has no heads of an even size with {} elements to rotate", to_string(x), rotated);
+        return error(Code::kInvalidArgument, "x of shape {} has no heads of an even size with {} elements to rotate",
+                     to_string(x), rotated);
       const Dim half = rotated ? Dim(rotated / 2) : Dim::quotient(dim, Dim(2));
       for (int i : {1, 2}) OCIOR_RETURN_IF_ERROR(check_cache(c, i, x[0], flat ? x[1] : x[2], half));
     }
@@ -37,6 +42,7 @@ struct RotaryEmbedding {
   Status reference(RefContext& c) const {
     const std::vector<double> x = nn::doubles(c.in(0)), cosines = nn::doubles(c.in(1)), sines = nn::doubles(c.in(2));
     const Shape& shape = c.in(0).shape();
+    if (x.empty()) return {};
     const bool flat = shape.size() == 3;
     const int64_t rows = shape[flat ? 1 : 2], count = flat ? heads : shape[1], dim = flat ? shape[2] / heads : shape[3];
     const int64_t turned = rotated ? rotated : dim, half = turned / 2;
@@ -46,12 +52,15 @@ struct RotaryEmbedding {
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t position = c.has(3) ? ids[static_cast<size_t>(b * rows + i)] : b * rows + i;
         if (c.has(3) && (position < 0 || position >= c.in(1).shape()[0]))
-          return error(Code::kInvalidArgument, "position {} is outside the caches, which hold {} positions", position, c.in(1).shape()[0]);
+          return error(Code::kInvalidArgument, "position {} is outside the caches, which hold {} positions", position,
+                       c.in(1).shape()[0]);
         for (int64_t h = 0; h < count; ++h)
           for (int64_t j = 0; j < half; ++j) {
             const int64_t head = flat ? ((b * rows + i) * count + h) * dim : ((b * count + h) * rows + i) * dim;
-            const auto first = static_cast<size_t>(head + (interleaved ? 2 * j : j)), second = static_cast<size_t>(first) + static_cast<size_t>(interleaved ? 1 : half);
-            const double cosine = cosines[static_cast<size_t>(position * half + j)], sine = sines[static_cast<size_t>(position * half + j)];
+            const auto first = static_cast<size_t>(head + (interleaved ? 2 * j : j)),
+                       second = static_cast<size_t>(first) + static_cast<size_t>(interleaved ? 1 : half);
+            const double cosine = cosines[static_cast<size_t>(position * half + j)],
+                         sine = sines[static_cast<size_t>(position * half + j)];
             y[first] = cosine * x[first] - sine * x[second];
             y[second] = sine * x[first] + cosine * x[second];
           }
@@ -94,14 +103,14 @@ struct RotaryEmbedding {
     if (!c.shape(i)) return {};
     const Dims& cache = *c.shape(i);
     const Dims want = c.has(3) ? Dims{cache.empty() ? Dim(0) : cache[0], half} : Dims{batch, rows, half};
-    bool fits = cache.size() == want.size();
-    for (size_t d = 0; fits && d < want.size(); ++d) fits = !cache[d].known() || !want[d].known() || cache[d] == want[d];
-    if (!fits) return error(Code::kInvalidArgument, "the cache at input {} has shape {}; expected {}", i, to_string(cache), to_string(want));
+    if (!nn::may_equal(cache, want))
+      return error(Code::kInvalidArgument, "the cache at input {} has shape {}; expected {}", i, to_string(cache),
+                   to_string(want));
     if (!c.has(3) || !c.shape(3)) return {};
     const Dims& ids = *c.shape(3);
-    const auto differ = [](const Dim& a, const Dim& b) { return a.known() && b.known() && !(a == b); };
-    if (ids.size() == 2 && !differ(ids[0], batch) && !differ(ids[1], rows)) return {};
-    return error(Code::kInvalidArgument, "position_ids has shape {}; expected [{}, {}]", to_string(ids), batch.text(), rows.text());
+    if (nn::may_equal(ids, Dims{batch, rows})) return {};
+    return error(Code::kInvalidArgument, "position_ids has shape {}; expected [{}, {}]", to_string(ids), batch.text(),
+                 rows.text());
   }
 };
 

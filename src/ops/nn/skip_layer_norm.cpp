@@ -1,5 +1,5 @@
-// SkipLayerNorm (ai.ocior): s = x (+ skip) (+ bias), y = normalised s over its last axis * gamma (+ beta); s is an optional output.
-// x, skip [..., n]; gamma, beta, bias [n]. Made by passes.
+// SkipLayerNorm (ai.ocior): s = x (+ skip) (+ bias), y = normalised s over its last axis * gamma (+ beta); s is an optional
+// output. x, skip [..., n]; gamma, beta, bias [n]. Made by passes.
 #include "ops/nn/normalization.h"
 #include "ops/shapes.h"
 
@@ -10,12 +10,13 @@ struct SkipLayerNorm {
       .name = "SkipLayerNorm", .domain = kOcior, .min_inputs = 3, .max_inputs = 5, .max_outputs = 2, .in_place = 0b11};
 
   float epsilon = 1e-5f;
-  bool rms = false;   // y = s / sqrt(mean(s * s) + epsilon) * gamma, without mean and beta
+  bool rms = false;  // y = s / sqrt(mean(s * s) + epsilon) * gamma, without mean and beta
 
   static SkipLayerNorm parse(const NodeReader& node) { return {node.number("epsilon", 1e-5f), node.integer("rms", 0) != 0}; }
 
   Status infer(ShapeContext& c) const {
     if (!c.has(2)) return error(Code::kInvalidGraph, "SkipLayerNorm: gamma is missing");
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2, 3, 4}));
     if (const auto& x = c.shape(0)) {
       if (x->empty()) return error(Code::kInvalidGraph, "SkipLayerNorm: x is a scalar");
       OCIOR_RETURN_IF_ERROR(check(c, 1, *x));
@@ -44,6 +45,7 @@ struct SkipLayerNorm {
   Status run(CpuContext& c) const {
     if (c.in(0).dtype != DType::kFloat) return run_by_reference(*this, c);
     const auto input = [&](int i) -> const float* { return c.has(i) ? c.in(i).as<float>() : nullptr; };
+    if (c.in(0).count() == 0) return {};
     LayerNormArgs args;
     args.x = input(0), args.skip = input(1), args.gamma = input(2), args.beta = input(3), args.bias = input(4);
     args.y = c.out(0).as<float>(), args.sum = c.wants(1) ? c.out(1).as<float>() : nullptr;
@@ -85,9 +87,9 @@ struct SkipLayerNorm {
   static Status check(ShapeContext& c, int i, const Dims& want) {
     if (!c.has(i) || !c.shape(i)) return {};
     const Dims& got = *c.shape(i);
-    bool fits = got.size() == want.size();
-    for (size_t d = 0; d < got.size() && fits; ++d) fits = !got[d].known() || !want[d].known() || got[d] == want[d];
-    return fits ? Status() : error(Code::kInvalidArgument, "SkipLayerNorm: input {} has shape {}; expected {}", i, to_string(got), to_string(want));
+    return nn::may_equal(got, want) ? Status()
+                                    : error(Code::kInvalidArgument, "SkipLayerNorm: input {} has shape {}; expected {}", i,
+                                            to_string(got), to_string(want));
   }
 };
 

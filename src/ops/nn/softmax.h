@@ -22,7 +22,7 @@ inline Lanes lanes_of(std::span<const int64_t> shape, int64_t axis, bool flatten
   return {extent(shape, 0, axis), shape[static_cast<size_t>(axis)], extent(shape, axis + 1, rank)};
 }
 
-inline constexpr int64_t kLaneBlock = 16;   // strided lanes are turned into rows this many at a time
+inline constexpr int64_t kLaneBlock = 16;  // strided lanes are turned into rows this many at a time
 
 // The attributes of both.
 struct SoftmaxAttributes {
@@ -35,6 +35,7 @@ struct SoftmaxAttributes {
   }
 
   Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(check_floats(c, {0}));
     if (c.shape(0)) OCIOR_RETURN_IF_ERROR(resolve_axis(axis, std::ssize(*c.shape(0))).status());
     return infer_unary(c);
   }
@@ -43,6 +44,7 @@ struct SoftmaxAttributes {
   template <class Finish>
   Status reference(RefContext& c, Finish finish) const {
     const std::vector<double> x = doubles(c.in(0));
+    if (x.empty()) return {};
     std::vector<double> y(x.size());
     const Lanes l = lanes_of(c.in(0).shape(), axis, flatten);
     for (int64_t lane = 0; lane < l.outer * l.inner; ++lane) {
@@ -57,6 +59,7 @@ struct SoftmaxAttributes {
   }
 
   size_t scratch(const BindContext& c) const {
+    if (c.in(0).count() == 0) return 0;
     const Lanes l = lanes_of(c.in(0).shape, axis, flatten);
     return l.inner == 1 ? 0 : static_cast<size_t>(c.workers()) * align64(static_cast<size_t>(kLaneBlock * l.n) * sizeof(float));
   }
@@ -65,10 +68,10 @@ struct SoftmaxAttributes {
 
   // `row` is the kernel of one contiguous lane.
   void run(CpuContext& c, void (*row)(const float*, float*, int64_t)) const {
+    if (c.in(0).count() == 0) return;
     const Lanes l = lanes_of(c.in(0).shape, axis, flatten);
     const float* const x = c.in(0).as<float>();
     float* const y = c.out(0).as<float>();
-    if (l.n == 0 || l.outer == 0 || l.inner == 0) return;
     if (l.inner == 1) {
       parallel_rows(c, l.outer, l.n, [&](int64_t begin, int64_t end, int) {
         for (int64_t i = begin; i < end; ++i) row(x + i * l.n, y + i * l.n, l.n);
@@ -77,7 +80,8 @@ struct SoftmaxAttributes {
     }
     const int64_t blocks = chunks_of(l.inner, kLaneBlock);
     c.team().parallel_for(l.outer * blocks, c.stop(), [&](int64_t i, int worker) {
-      float* const rows = static_cast<float*>(c.scratch()) + worker * static_cast<int64_t>(align64(kLaneBlock * l.n * sizeof(float)) / sizeof(float));
+      float* const rows = static_cast<float*>(c.scratch()) +
+                          worker * static_cast<int64_t>(align64(kLaneBlock * l.n * sizeof(float)) / sizeof(float));
       const int64_t first = i % blocks * kLaneBlock, count = std::min(kLaneBlock, l.inner - first);
       const int64_t at = i / blocks * l.n * l.inner + first;
       c.kernels().transpose_f32(x + at, l.inner, rows, l.n, count, l.n);
@@ -88,7 +92,8 @@ struct SoftmaxAttributes {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    const auto add = [&](Shape shape, std::optional<int64_t> axis = {}, int opset = 0, Fill fill = Fill::kNormal, DType dtype = DType::kFloat) {
+    const auto add = [&](Shape shape, std::optional<int64_t> axis = {}, int opset = 0, Fill fill = Fill::kNormal,
+                         DType dtype = DType::kFloat) {
       Sample s{.inputs = {{.dtype = dtype, .shape = std::move(shape), .fill = fill}}, .opset = opset};
       if (axis) s.attributes["axis"] = *axis;
       s.tolerance = dtype == DType::kFloat16 ? 1e-3 : dtype == DType::kBFloat16 ? 8e-3 : 1e-6;
@@ -102,7 +107,8 @@ struct SoftmaxAttributes {
     add({2, 7, 33}, 1);
     add({2, 0, 33}, 1);
     add({40, 3}, 0);
-    for (std::optional<int64_t> axis : {std::optional<int64_t>(), std::optional<int64_t>(0), std::optional<int64_t>(2), std::optional<int64_t>(-1)})
+    for (std::optional<int64_t> axis :
+         {std::optional<int64_t>(), std::optional<int64_t>(0), std::optional<int64_t>(2), std::optional<int64_t>(-1)})
       add({2, 3, 4}, axis, 11);
     add({3, 21}, {}, 0, Fill::kMinusInf);
     add({3, 21}, {}, 0, Fill::kSpecials);
