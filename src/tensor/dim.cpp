@@ -1,11 +1,24 @@
 #include "tensor/dim.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "base/hash.h"
 
 namespace ocior {
 namespace {
+
 constexpr size_t kMaxTerms = 64;   // larger polynomials become one symbol named by their text
+constexpr size_t kMaxText = 256;   // names of expressions in expressions would grow exponentially: longer ones are hashed
+
+Dim opaque(const std::string& text) {
+  if (text.size() <= kMaxText) return Dim::symbol(text);
+  const XXH128_hash_t h = XXH3_128bits(text.data(), text.size());
+  return Dim::symbol(fmt::format("expr#{:016x}{:016x}", h.high64, h.low64));
 }
+
+}  // namespace
 
 Dim Dim::symbol(const std::string& name) { return Dim(Terms{{Monomial{name}, 1}}); }
 
@@ -33,7 +46,7 @@ std::string Dim::text() const {
   std::string out;
   for (auto it = terms_->rbegin(); it != terms_->rend(); ++it) {   // the constant last
     const auto& [monomial, coefficient] = *it;
-    const int64_t magnitude = coefficient < 0 ? -coefficient : coefficient;
+    const uint64_t magnitude = coefficient < 0 ? -static_cast<uint64_t>(coefficient) : static_cast<uint64_t>(coefficient);
     if (!out.empty()) out += coefficient < 0 ? " - " : " + ";
     else if (coefficient < 0) out += "-";
     std::string body;
@@ -52,10 +65,10 @@ Dim operator+(const Dim& a, const Dim& b) {
   Dim::Terms t = a.terms();
   for (const auto& [m, c] : b.terms()) {
     auto [it, fresh] = t.try_emplace(m, 0);
-    if (__builtin_add_overflow(it->second, c, &it->second)) return Dim::symbol("(" + a.text() + ")+(" + b.text() + ")");
+    if (__builtin_add_overflow(it->second, c, &it->second)) return opaque("(" + a.text() + ")+(" + b.text() + ")");
     if (it->second == 0) t.erase(it);
   }
-  if (t.size() > kMaxTerms) return Dim::symbol("(" + a.text() + ")+(" + b.text() + ")");
+  if (t.size() > kMaxTerms) return opaque("(" + a.text() + ")+(" + b.text() + ")");
   return Dim(std::move(t));
 }
 
@@ -75,7 +88,7 @@ Dim operator*(const Dim& a, const Dim& b) {
       int64_t c;
       auto [it, fresh] = t.try_emplace(m, 0);
       if (m.size() > 8 || t.size() > kMaxTerms || __builtin_mul_overflow(ca, cb, &c) || __builtin_add_overflow(it->second, c, &it->second))
-        return Dim::symbol("(" + a.text() + ")*(" + b.text() + ")");
+        return opaque("(" + a.text() + ")*(" + b.text() + ")");
       if (it->second == 0) t.erase(it);
     }
   }
@@ -88,7 +101,7 @@ std::optional<Dim::Terms> Dim::divided(const Terms& a, const Terms& b) {
   const auto& [mb, cb] = *b.begin();
   Terms out;
   for (const auto& [ma, ca] : a) {
-    if (ca % cb != 0) return std::nullopt;
+    if ((ca == INT64_MIN && cb == -1) || ca % cb != 0) return std::nullopt;
     Monomial rest = ma;
     for (const auto& s : mb) {
       const auto it = std::find(rest.begin(), rest.end(), s);
@@ -104,21 +117,21 @@ Dim Dim::quotient(const Dim& a, const Dim& b) {
   if (a.known() && b.known() && b.value_ != 0 && !(a.value_ == INT64_MIN && b.value_ == -1)) return Dim(a.value_ / b.value_);
   if (!(b.known() && b.value_ == 0))
     if (auto exact = divided(a.terms(), b.terms())) return Dim(std::move(*exact));
-  return symbol("(" + a.text() + ")/(" + b.text() + ")");
+  return opaque("(" + a.text() + ")/(" + b.text() + ")");
 }
 
 Dim Dim::max(const Dim& a, const Dim& b) {
   if (a == b) return a;
   if (a.known() && b.known()) return Dim(std::max(a.value_, b.value_));
   const std::string x = a.text(), y = b.text();
-  return symbol("max(" + std::min(x, y) + ", " + std::max(x, y) + ")");
+  return opaque("max(" + std::min(x, y) + ", " + std::max(x, y) + ")");
 }
 
 Dim Dim::min(const Dim& a, const Dim& b) {
   if (a == b) return a;
   if (a.known() && b.known()) return Dim(std::min(a.value_, b.value_));
   const std::string x = a.text(), y = b.text();
-  return symbol("min(" + std::min(x, y) + ", " + std::max(x, y) + ")");
+  return opaque("min(" + std::min(x, y) + ", " + std::max(x, y) + ")");
 }
 
 std::optional<std::string> Dim::single_symbol() const {

@@ -217,6 +217,15 @@ To saturate_cast(From value) {
   return static_cast<To>(value);
 }
 
+// `value` as float rounded to odd: cut off, the last bit set when anything was lost. Rounding that once more to a type with at least two
+// bits less is as good as rounding `value` itself (Boldo and Melquiond 2008).
+float to_odd(double value) {
+  float f = static_cast<float>(value);
+  if (static_cast<double>(f) == value || !std::isfinite(value)) return f;
+  if (std::fabs(static_cast<double>(f)) > std::fabs(value)) f = std::nextafter(f, 0.0f);
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(f) | 1);
+}
+
 template <class T>
 T read(const void* data, int64_t i) {
   T v;
@@ -302,19 +311,8 @@ void set_double(DType dtype, void* data, int64_t i, double value) {
   switch (dtype) {
     case DType::kFloat: return write(data, i, static_cast<float>(value));
     case DType::kDouble: return write(data, i, value);
-    case DType::kFloat16: {
-      // Double rounding is harmless where float keeps at least two bits more than half needs; ties are broken by the exact double.
-      float f = static_cast<float>(value);
-      const uint32_t low = std::bit_cast<uint32_t>(f) & 0x1fff;
-      if (low == 0x1000 && static_cast<double>(f) != value) f = std::nextafter(f, value > f ? INFINITY : -INFINITY);
-      return write(data, i, float_to_half(f));
-    }
-    case DType::kBFloat16: {
-      float f = static_cast<float>(value);
-      const uint32_t low = std::bit_cast<uint32_t>(f) & 0xffff;
-      if (low == 0x8000 && static_cast<double>(f) != value) f = std::nextafter(f, value > f ? INFINITY : -INFINITY);
-      return write(data, i, float_to_bfloat16(f));
-    }
+    case DType::kFloat16: return write(data, i, float_to_half(to_odd(value)));
+    case DType::kBFloat16: return write(data, i, float_to_bfloat16(to_odd(value)));
     case DType::kFloat8E4M3FN: case DType::kFloat8E4M3FNUZ: case DType::kFloat8E5M2: case DType::kFloat8E5M2FNUZ:
       return write(data, i, static_cast<uint8_t>(double_to_small(dtype, value)));
     case DType::kFloat4E2M1: return write_packed(data, i, 4, double_to_small(dtype, value));
