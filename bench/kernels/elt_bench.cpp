@@ -1,5 +1,5 @@
-// elt_bench: speed of the kernels that are not matrix products, on one core: attention as a share of the multiply-add peak, the others
-// as a share of memcpy's speed over arrays of the same size. CPU time of the thread, best of many.
+// elt_bench: speed of the kernels that are not matrix products, on one core: attention as a share of the multiply-add peak, the
+// others as a share of memcpy's speed over arrays of the same size. CPU time of the thread, best of many.
 //   elt_bench [--attention 1:12:128:128:64,...] [--layer-norm 128:768,...] [--unary 128:3072,...] [--isa avx2] [--seconds 0.2]
 #include <stdio.h>
 #include <string.h>
@@ -18,8 +18,9 @@ namespace {
 
 struct Options {
   std::string isa;
-  std::string attention = "1:12:128:128:64,4:12:128:128:64,1:12:384:384:64,1:12:128:128:32,4:12:128:128:32,1:12:16:16:32,1:8:1024:1024:64,"
-                          "1:8:1:4096:64";
+  std::string attention =
+      "1:12:128:128:64,4:12:128:128:64,1:12:384:384:64,1:12:128:128:32,4:12:128:128:32,1:12:16:16:32,1:8:1024:1024:64,"
+      "1:8:1:4096:64";
   std::string layer_norm = "128:768,128:384,16:768";
   std::string unary = "128:768,128:3072";
   bool causal = false;
@@ -41,13 +42,15 @@ std::vector<std::vector<int64_t>> parse(const std::string& text, size_t count) {
   while (*at != 0) {
     char* end = nullptr;
     const int64_t value = strtol(at, &end, 10);
-    if (end == at || value < 1) throw CLI::ValidationError("shape", "expected positive numbers joined by ':' and ',', got '" + text + "'");
+    if (end == at || value < 1)
+      throw CLI::ValidationError("shape", "expected positive numbers joined by ':' and ',', got '" + text + "'");
     lists.back().push_back(value);
     if (*end == ',') lists.emplace_back();
     at = *end == 0 ? end : end + 1;
   }
   for (const std::vector<int64_t>& list : lists)
-    if (list.size() != count) throw CLI::ValidationError("shape", "expected " + std::to_string(count) + " numbers in each of '" + text + "'");
+    if (list.size() != count)
+      throw CLI::ValidationError("shape", "expected " + std::to_string(count) + " numbers in each of '" + text + "'");
   return lists;
 }
 
@@ -93,7 +96,8 @@ void report(const char* what, double bytes, int64_t elements, const Best& best) 
          100 * speed / best.limit, best.limit, static_cast<double>(elements) / best.seconds * 1e-9);
 }
 
-// Heads inside one [batch, rows, 3 * heads * dim] product, as fused models have them.
+// Heads inside one [batch, rows, 3 * heads * dim] product, as fused encoders have them; where there are fewer queries than keys,
+// keys and values in caches [batch, heads, keys, dim].
 void attention(const KernelTable& table, const Options& options, const std::vector<int64_t>& s) {
   const int64_t batch = s[0], heads = s[1], q = s[2], kv = s[3], d = s[4], row = 3 * heads * d;
   const Floats qkv = numbers(batch * std::max(q, kv) * row), bias(static_cast<size_t>(batch * kv));
@@ -101,18 +105,23 @@ void attention(const KernelTable& table, const Options& options, const std::vect
   AttentionArgs a;
   a.q = qkv.data(), a.k = qkv.data() + heads * d, a.v = qkv.data() + 2 * heads * d, a.out = out.data(), a.bias = bias.data();
   a.batch = batch, a.heads = a.kv_heads = heads, a.q_len = q, a.kv_len = kv, a.head_dim = a.v_dim = d;
-  a.q_batch = a.k_batch = a.v_batch = std::max(q, kv) * row, a.q_head = a.k_head = a.v_head = d, a.q_row = a.k_row = a.v_row = row;
+  a.q_batch = a.k_batch = a.v_batch = std::max(q, kv) * row, a.q_head = a.k_head = a.v_head = d,
+  a.q_row = a.k_row = a.v_row = row;
   a.o_batch = q * heads * d, a.o_head = d, a.o_row = heads * d, a.bias_batch = kv;
+  if (q < kv)
+    a.k_batch = a.v_batch = heads * kv * d, a.k_head = a.v_head = kv * d, a.k_row = a.v_row = d,
+    a.v = a.k + batch * heads * kv * d;
   a.scale = 0.1f;
   a.causal = options.causal;
   const size_t scratch_bytes = table.attention_scratch(a);
   void* scratch = operator new(scratch_bytes, std::align_val_t(64));
   const Best best = fastest(
-      options.seconds, [&] { table.attention(a, 0, table.attention_tasks(a), scratch); }, [&] { return peak_gflops(table.name, false); });
+      options.seconds, [&] { table.attention(a, 0, table.attention_tasks(a), scratch); },
+      [&] { return peak_gflops(table.name, false); });
   operator delete(scratch, std::align_val_t(64));
   const double flops = 4e-9 * static_cast<double>(batch * heads * q) * static_cast<double>(kv * d) * (options.causal ? 0.5 : 1);
-  printf("  batch %2ld heads %2ld q %4ld kv %4ld d %3ld %9.1f us  %7.1f GFLOP/s  %5.1f %% of the fp32 peak %.1f  (%ld tasks)\n", batch,
-         heads, q, kv, d, best.seconds * 1e6, flops / best.seconds, 100 * flops / best.seconds / best.limit, best.limit,
+  printf("  batch %2ld heads %2ld q %4ld kv %4ld d %3ld %9.1f us  %7.1f GFLOP/s  %5.1f %% of the fp32 peak %.1f  (%ld tasks)\n",
+         batch, heads, q, kv, d, best.seconds * 1e6, flops / best.seconds, 100 * flops / best.seconds / best.limit, best.limit,
          table.attention_tasks(a));
 }
 
@@ -129,7 +138,8 @@ void layer_norm(const KernelTable& table, const Options& options, const std::vec
     a.skip = with_skip ? skip.data() : nullptr, a.bias = with_skip ? beta.data() : nullptr;
     snprintf(name, sizeof name, "%s %ld x %ld", with_skip ? "skip + bias + layer_norm" : "layer_norm", rows, n);
     report(name, static_cast<double>(bytes) * (with_skip ? 3 : 2), rows * n,
-           fastest(options.seconds, [&] { table.layer_norm(a, 0, rows); }, copy));
+           fastest(
+               options.seconds, [&] { table.layer_norm(a, 0, rows); }, copy));
   }
 }
 
@@ -139,7 +149,9 @@ void element_wise(const KernelTable& table, const Options& options, const std::v
   Floats y(x.size());
   std::vector<uint16_t> half(x.size());
   const double bytes = static_cast<double>(n) * 4;
-  const auto copy = [&] { return copy_gbps(reinterpret_cast<char*>(y.data()), reinterpret_cast<const char*>(x.data()), y.size() * 4); };
+  const auto copy = [&] {
+    return copy_gbps(reinterpret_cast<char*>(y.data()), reinterpret_cast<const char*>(x.data()), y.size() * 4);
+  };
   const auto run = [&](const char* name, double traffic, const std::function<void()>& f) {
     char text[64];
     snprintf(text, sizeof text, "%s %ld x %ld", name, rows, columns);
@@ -150,7 +162,8 @@ void element_wise(const KernelTable& table, const Options& options, const std::v
   };
   unary("relu", UnaryFn::kRelu), unary("clip", UnaryFn::kClip), unary("sqrt", UnaryFn::kSqrt), unary("exp", UnaryFn::kExp);
   unary("log", UnaryFn::kLog), unary("erf", UnaryFn::kErf), unary("tanh", UnaryFn::kTanh), unary("sigmoid", UnaryFn::kSigmoid);
-  unary("gelu_erf", UnaryFn::kGeluErf), unary("gelu_tanh", UnaryFn::kGeluTanh), unary("silu", UnaryFn::kSilu), unary("sin", UnaryFn::kSin);
+  unary("gelu_erf", UnaryFn::kGeluErf), unary("gelu_tanh", UnaryFn::kGeluTanh), unary("silu", UnaryFn::kSilu),
+      unary("sin", UnaryFn::kSin);
   const auto binary = [&](const char* name, BinaryFn fn, int64_t step) {
     run(name, (step ? 3 : 2) * bytes, [&, fn, step] { table.binary_f32(fn, x.data(), 1, b.data(), step, y.data(), n); });
   };
@@ -182,7 +195,8 @@ const KernelTable& find_table(const std::string& name) {
 int main_or_throw(int argc, char** argv) {
   CLI::App app("Speed of the element-wise, normalising and attention kernels on one core");
   Options options;
-  const auto* attention_option = app.add_option("--attention", options.attention, "Shapes: batch:heads:queries:keys:head_dim[,...]")->expected(0, 1);
+  const auto* attention_option =
+      app.add_option("--attention", options.attention, "Shapes: batch:heads:queries:keys:head_dim[,...]")->expected(0, 1);
   const auto* norm_option = app.add_option("--layer-norm", options.layer_norm, "Shapes: rows:columns[,...]")->expected(0, 1);
   const auto* unary_option = app.add_option("--unary", options.unary, "Shapes: rows:columns[,...]")->expected(0, 1);
   app.add_option("--isa", options.isa, "Kernel table (default: the process's)");
@@ -191,7 +205,9 @@ int main_or_throw(int argc, char** argv) {
   const Options defaults = options;
   CLI11_PARSE(app, argc, argv);
   const bool all = attention_option->count() + norm_option->count() + unary_option->count() == 0;
-  const auto shapes = [](const std::string& given, const std::string& usual, size_t count) { return parse(given.empty() ? usual : given, count); };
+  const auto shapes = [](const std::string& given, const std::string& usual, size_t count) {
+    return parse(given.empty() ? usual : given, count);
+  };
   const KernelTable& table = find_table(options.isa);
   printf("table %s: fp32 peak %.1f GFLOP/s\n", table.name, peak_gflops(table.name, false));
   if (all || attention_option->count() != 0)

@@ -1,7 +1,8 @@
-// Fused attention over strided heads. A task is a block of rows (queries of all heads that share one key/value head); it walks the keys
-// in blocks with the running softmax of Milakov and Gimelshein (arXiv 1805.02867), as FlashAttention (arXiv 2205.14135) does.
-// Scores are formed transposed, one vector lane per query: keys are read in place, the softmax needs no horizontal step, and the
-// probabilities come out in the order that the second product reads. Compiled once per instruction set; leaf headers only.
+// Fused attention over strided heads. A task is a block of rows (queries of all heads that share one key/value head); it walks
+// the keys in blocks with the running softmax of Milakov and Gimelshein (arXiv 1805.02867), as FlashAttention (arXiv 2205.14135)
+// does. Scores are formed transposed, one vector lane per query: keys are read in place, the softmax needs no horizontal step,
+// and the probabilities come out in the order that the second product reads. Compiled once per instruction set; leaf headers
+// only.
 #include "kernels/table.h"
 #include "simd/math.h"
 
@@ -11,10 +12,10 @@ void transpose_f32(const float* in, int64_t ld_in, float* out, int64_t ld_out, i
 
 namespace {
 
-constexpr int64_t kPanel = 2 * kLanes;                        // queries of a panel; value columns of a panel
-constexpr int kTileRows = OCIOR_VEC_BYTES == 64 ? 12 : 6;     // tiles of kTileRows x 2 vectors fill the registers
-constexpr int64_t kMaxRows = 64;                              // rows of a task
-constexpr int64_t kMaxKeys = 256;                             // keys of a block: a panel of scores stays in L1
+constexpr int64_t kPanel = 2 * kLanes;                     // queries of a panel; value columns of a panel
+constexpr int kTileRows = OCIOR_VEC_BYTES == 64 ? 12 : 6;  // tiles of kTileRows x 2 vectors fill the registers
+constexpr int64_t kMaxRows = 64;                           // rows of a task
+constexpr int64_t kMaxKeys = 256;                          // keys of a block: a panel of scores stays in L1
 
 OCIOR_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 OCIOR_INLINE int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
@@ -22,8 +23,8 @@ OCIOR_INLINE int64_t round_up(int64_t a, int64_t unit) { return (a + unit - 1) /
 
 // How the rows are cut; depends on the shapes alone.
 struct Cut {
-  int64_t group;   // query heads of a key/value head
-  int64_t rows;    // group * q_len: row r is query r % q_len of head r / q_len
+  int64_t group;  // query heads of a key/value head
+  int64_t rows;   // group * q_len: row r is query r % q_len of head r / q_len
   int64_t block, blocks;
   int64_t keys, key_blocks;  // keys of a block
 };
@@ -42,16 +43,16 @@ Cut cut(const AttentionArgs& a) {
 
 // The scratch of a worker.
 struct Scratch {
-  float* queries;   // [block / kPanel, head_dim, kPanel]
-  float* values;    // [v_dim / kPanel, keys, kPanel], zero beyond v_dim
-  float* scores;    // [keys, kPanel]
-  float* rows;      // [kPanel, keys]: additive bias and mask before transposition
-  float* out;       // [block, v_dim rounded up]
-  float* key_bias;  // [keys]
-  float* largest;   // [block]
-  float* sum;       // [block]
-  float* factor;    // [kPanel]
-  int32_t* visible; // [block]: keys that a row may see
+  float* queries;    // [block / kPanel, head_dim, kPanel]
+  float* values;     // [v_dim / kPanel, keys, kPanel], zero beyond v_dim
+  float* scores;     // [keys, kPanel]
+  float* rows;       // [kPanel, keys]: additive bias and mask before transposition
+  float* out;        // [block, v_dim rounded up]
+  float* key_bias;   // [keys]
+  float* largest;    // [block]
+  float* sum;        // [block]
+  float* factor;     // [kPanel]
+  int32_t* visible;  // [block]: keys that a row may see
   size_t bytes;
 };
 
@@ -82,53 +83,43 @@ Scratch layout(const AttentionArgs& a, const Cut& c, void* base) {
 struct ScoreTile {
   const float* keys;
   int64_t key_row, depth;
-  const float* queries;     // [depth, kPanel]
-  float* scores;            // [kRows, kPanel]; holds the additive bias on entry where `biased`
+  const float* queries;  // [depth, kPanel]
+  float* scores;         // [kRows, kPanel]; holds the additive bias on entry where `biased`
   float scale;
-  const float* key_bias;    // [kRows] or null
+  const float* key_bias;  // [kRows] or null
   bool biased;
-  const int32_t* visible;   // [kPanel] or null: key `first + row` is visible where first + row < visible
+  const int32_t* visible;  // [kPanel] or null: key `first + row` is visible where first + row < visible
   int32_t first;
-  float* largest;           // [kPanel]: raised to the tile's maxima
+  float* largest;  // [kPanel]: raised to the tile's maxima
 };
 
 template <int kRows, int kVecs>
 __attribute__((noinline)) void score_tile(const ScoreTile& t) {
   F32 sum[kRows][kVecs];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 2
-    for (int j = 0; j < kVecs; ++j) sum[i][j] = zero();
+  OCIOR_UNROLL for (int i = 0; i < kRows; ++i) OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) sum[i][j] = zero();
   // Three rows share an address register: the addressing modes give k, k + row and k + 2 rows.
   const float* key[(kRows + 2) / 3];
-#pragma GCC unroll 16
-  for (int g = 0; g < (kRows + 2) / 3; ++g) key[g] = t.keys + 3 * g * t.key_row;
+  OCIOR_UNROLL for (int g = 0; g < (kRows + 2) / 3; ++g) key[g] = t.keys + 3 * g * t.key_row;
   const float* q = t.queries;
   const int64_t row = t.key_row;
   for (int64_t d = t.depth; d > 0; --d) {
     F32 x[kVecs];
-#pragma GCC unroll 2
-    for (int j = 0; j < kVecs; ++j) x[j] = load(q + j * kLanes);
+    OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) x[j] = load(q + j * kLanes);
     q += kPanel;
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i) {
       const F32 k = load_splat(key[i / 3] + (i % 3) * row);
-#pragma GCC unroll 2
-      for (int j = 0; j < kVecs; ++j) accumulate(sum[i][j], k, x[j]);
+      OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) accumulate(sum[i][j], k, x[j]);
     }
-#pragma GCC unroll 16
-    for (int g = 0; g < (kRows + 2) / 3; ++g) ++key[g];
+    OCIOR_UNROLL for (int g = 0; g < (kRows + 2) / 3; ++g)++ key[g];
   }
   const F32 scale = splat(t.scale);
-#pragma GCC unroll 2
-  for (int j = 0; j < kVecs; ++j) {
+  OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) {
     F32 largest = load(t.largest + j * kLanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i) {
       float* to = t.scores + i * kPanel + j * kLanes;
-      F32 s = sum[i][j] * scale;
-      if (t.biased) s = s + load(to);
-      if (t.key_bias != nullptr) s = s + load_splat(t.key_bias + i);
+      F32 add = t.biased ? load(to) : zero();
+      if (t.key_bias != nullptr) add = add + load_splat(t.key_bias + i);
+      F32 s = fma(sum[i][j], scale, add);
       if (t.visible != nullptr) s = select(splat_int(t.first + i) < load_int(t.visible + j * kLanes), s, splat(-kInfinity));
       store(s, to);
       largest = max(s, largest);
@@ -140,37 +131,32 @@ __attribute__((noinline)) void score_tile(const ScoreTile& t) {
 // One tile of the output: kRows queries by kPanel value columns.
 struct ValueTile {
   const float* weights;  // [keys, kPanel], at the first of the queries
-  const float* values;   // [keys, kPanel]
-  int64_t keys;
+  const float* values;   // [keys, kPanel], row stride value_row
+  int64_t value_row, keys;
   float* out;
   int64_t ld_out;
-  const float* factor;   // [kRows]: what the sums so far are multiplied by; null: there are none
+  const float* factor;  // [kRows]: what the sums so far are multiplied by; null: there are none
 };
 
 template <int kRows>
 __attribute__((noinline)) void value_tile(const ValueTile& t) {
   F32 sum[kRows][2];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j)
-      sum[i][j] = t.factor == nullptr ? zero() : load_splat(t.factor + i) * load(t.out + i * t.ld_out + j * kLanes);
+  OCIOR_UNROLL for (int i = 0; i < kRows; ++i) OCIOR_UNROLL for (int j = 0; j < 2; ++j) sum[i][j] =
+      t.factor == nullptr ? zero() : load_splat(t.factor + i) * load(t.out + i * t.ld_out + j * kLanes);
   const float *p = t.weights, *v = t.values;
+  const int64_t value_row = t.value_row;
   for (int64_t k = t.keys; k > 0; --k) {
     const F32 x0 = load(v), x1 = load(v + kLanes);
-    v += kPanel;
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
+    v += value_row;
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i) {
       const F32 w = load_splat(p + i);
       accumulate(sum[i][0], w, x0);
       accumulate(sum[i][1], w, x1);
     }
     p += kPanel;
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) store(sum[i][j], t.out + i * t.ld_out + j * kLanes);
+  OCIOR_UNROLL for (int i = 0; i < kRows; ++i) OCIOR_UNROLL for (int j = 0; j < 2; ++j)
+      store(sum[i][j], t.out + i * t.ld_out + j * kLanes);
 }
 
 // kTiles.score[vectors - 1][rows - 1], kTiles.value[rows - 1]
@@ -195,10 +181,12 @@ constexpr Tiles kTiles = make_tiles(MakeRows<kTileRows>::Type{});
 // f(first, count) for n rows in tiles of nearly equal height, at most kTileRows.
 template <class F>
 OCIOR_INLINE void in_tiles(int64_t n, F f) {
-  const int64_t tiles = (n + kTileRows - 1) / kTileRows;
+  const uint32_t rows = static_cast<uint32_t>(n), tiles = (rows + kTileRows - 1) / kTileRows;
+  if (tiles == 0) return;
+  const uint32_t height = rows / tiles, higher = rows % tiles;
   int64_t first = 0;
-  for (int64_t left = tiles; left > 0; --left) {
-    const int64_t count = (n - first + left - 1) / left;
+  for (uint32_t i = 0; i < tiles; ++i) {
+    const int64_t count = i < higher ? height + 1 : height;
     f(first, count);
     first += count;
   }
@@ -210,8 +198,9 @@ struct Task {
   const Cut& c;
   const Scratch& s;
   int64_t batch, kv_head, row0, count;
-  int64_t keys;            // keys of this batch entry
+  int64_t keys;  // keys of this batch entry
   bool bias_by_key, mask_by_key;
+  bool values_in_place;  // few rows and whole panels: a copy of the values would not pay
 };
 
 // f(row, n, head, query): the stretches of rows [first, first + count) of the task that belong to one head.
@@ -226,10 +215,20 @@ OCIOR_INLINE void by_head(const Task& t, int64_t first, int64_t count, F f) {
   }
 }
 
+// Brings `n` rows of `width` floats near: hardware does not foresee strides of whole pages.
+template <int kLocality>
+OCIOR_INLINE void fetch(const float* p, int64_t row, int64_t n, int64_t width) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t c = 0; c < width; c += 16) __builtin_prefetch(p + i * row + c, 0, kLocality);
+}
+
 // Queries transposed into panels, zero beyond the last; how many keys each row sees. Returns the most that any row sees.
 int64_t begin_rows(const Task& t) {
   const AttentionArgs& a = t.a;
   int64_t most = 0;
+  by_head(t, 0, t.count, [&](int64_t, int64_t n, int64_t head, int64_t query) {
+    fetch<3>(a.q + t.batch * a.q_batch + head * a.q_head + query * a.q_row, a.q_row, n, a.head_dim);
+  });
   for (int64_t panel = 0; panel < t.count; panel += kPanel) {
     const int64_t count = smaller(kPanel, t.count - panel);
     float* to = t.s.queries + panel * a.head_dim;
@@ -299,30 +298,32 @@ bool begin_scores(const Task& t, int64_t panel, int64_t count, int64_t key0, int
   return true;
 }
 
-// The running softmax: scores become weights relative to the new maxima; s.factor, what the sums so far must be multiplied by.
-template <int kVecs>
-void weigh(const Task& t, int64_t panel, int64_t n, const float* before) {
-  F32 top[kVecs], sum[kVecs];
-#pragma GCC unroll 2
-  for (int j = 0; j < kVecs; ++j) {
-    const int64_t at = panel + j * kLanes;
-    const F32 now = load(t.s.largest + at);
-    top[j] = select(now == splat(-kInfinity), zero(), now);  // so that masked scores weigh 0 while nothing else is known
-    const F32 factor = exp_nonpositive(load(before + j * kLanes) - top[j]);
-    store(factor, t.s.factor + j * kLanes);
-    sum[j] = load(t.s.sum + at) * factor;
-  }
-  float* s = t.s.scores;
-  for (int64_t k = 0; k < n; ++k, s += kPanel) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kVecs; ++j) {
-      const F32 e = exp_nonpositive(load(s + j * kLanes) - top[j]);
-      store(e, s + j * kLanes);
-      sum[j] = sum[j] + e;
+// The running softmax: the scores of `vectors` vectors of queries become weights relative to the new maxima; s.factor, what the
+// sums so far must be multiplied by.
+void weigh(const Task& t, int64_t panel, int64_t n, const float* before, int vectors) {
+  for (int64_t lane = 0; lane < vectors * kLanes; lane += kLanes) {
+    const F32 now = load(t.s.largest + panel + lane);
+    const F32 top = select(now == splat(-kInfinity), zero(), now);  // so that masked scores weigh 0 while nothing else is known
+    const F32 factor = exp_nonpositive(load(before + lane) - top);
+    store(factor, t.s.factor + lane);
+    F32 even = zero(), odd = zero();
+    float* s = t.s.scores + lane;
+    int64_t k = 0;
+    for (; k + 2 <= n; k += 2, s += 2 * kPanel) {
+      const F32 e = exp_nonpositive(load(s) - top), f = exp_nonpositive(load(s + kPanel) - top);
+      store(e, s);
+      store(f, s + kPanel);
+      even = even + e;
+      odd = odd + f;
     }
+    if (k < n) {
+      const F32 e = exp_nonpositive(load(s) - top);
+      store(e, s);
+      even = even + e;
+    }
+    float* sum = t.s.sum + panel + lane;
+    store(fma(load(sum), factor, even + odd), sum);
   }
-#pragma GCC unroll 2
-  for (int j = 0; j < kVecs; ++j) store(sum[j], t.s.sum + panel + j * kLanes);
 }
 
 // Keys [key0, key0 + packed) for one panel of rows, as far as any of them sees.
@@ -335,6 +336,7 @@ void panel_block(const Task& t, int64_t panel, int64_t key0, int64_t packed, con
   alignas(64) float before[kPanel];
   __builtin_memcpy(before, t.s.largest + panel, sizeof before);
   const float* k = a.k + t.batch * a.k_batch + t.kv_head * a.k_head + key0 * a.k_row;
+  const float* v = a.v + t.batch * a.v_batch + t.kv_head * a.v_head + key0 * a.v_row;
   const bool biased = begin_scores(t, panel, count, key0, n);
   const int vectors = count > kLanes ? 2 : 1;
   in_tiles(n, [&](int64_t first, int64_t rows) {
@@ -352,12 +354,13 @@ void panel_block(const Task& t, int64_t panel, int64_t key0, int64_t packed, con
                             t.s.largest + panel};
     kTiles.score[vectors - 1][rows - 1](tile);
   });
-  if (vectors == 2) weigh<2>(t, panel, n, before);
-  else weigh<1>(t, panel, n, before);
+  weigh(t, panel, n, before, vectors);
   const int64_t width = round_up(a.v_dim, kPanel);
   for (int64_t column = 0; column < width; column += kPanel)
     in_tiles(count, [&](int64_t first, int64_t rows) {
-      kTiles.value[rows - 1](ValueTile{t.s.scores + first, t.s.values + column * packed, n, t.s.out + (panel + first) * width + column, width,
+      const float* values = t.values_in_place ? v + column : t.s.values + column * packed;
+      kTiles.value[rows - 1](ValueTile{t.s.scores + first, values, t.values_in_place ? a.v_row : kPanel, n,
+                                       t.s.out + (panel + first) * width + column, width,
                                        key0 == 0 ? nullptr : t.s.factor + first});
     });
 }
@@ -385,7 +388,9 @@ void run_task(const Task& t) {
   const int64_t end = begin_rows(t);
   for (int64_t key0 = 0; key0 < end; key0 += t.c.keys) {
     const int64_t n = smaller(t.c.keys, end - key0);
-    pack_values(t, key0, n);
+    fetch<2>(a.v + t.batch * a.v_batch + t.kv_head * a.v_head + key0 * a.v_row, a.v_row, n, a.v_dim);
+    fetch<2>(a.k + t.batch * a.k_batch + t.kv_head * a.k_head + key0 * a.k_row, a.k_row, n, a.head_dim);
+    if (!t.values_in_place) pack_values(t, key0, n);
     const float* key_bias = nullptr;
     if (t.bias_by_key || t.mask_by_key) {
       const int64_t head = t.kv_head * t.c.group;
@@ -393,8 +398,7 @@ void run_task(const Task& t) {
                 t.mask_by_key ? a.mask + t.batch * a.mask_batch + head * a.mask_head + key0 : nullptr, n, t.s.key_bias);
       key_bias = t.s.key_bias;
     }
-    for (int64_t panel = 0; panel < t.count; panel += kPanel)
-      panel_block(t, panel, key0, n, key_bias);
+    for (int64_t panel = 0; panel < t.count; panel += kPanel) panel_block(t, panel, key0, n, key_bias);
   }
   finish(t);
 }
@@ -411,11 +415,12 @@ void attention(const AttentionArgs& args, int64_t begin, int64_t end, void* scra
   const bool one_head = c.group == 1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t block = task % c.blocks, kv_head = task / c.blocks % args.kv_heads, batch = task / c.blocks / args.kv_heads;
-    const int64_t row0 = block * c.block;
+    const int64_t row0 = block * c.block, count = smaller(c.block, c.rows - row0);
     const int64_t keys = args.kv_lengths != nullptr ? larger(0, smaller(args.kv_len, args.kv_lengths[batch])) : args.kv_len;
-    run_task(Task{args, c, s, batch, kv_head, row0, smaller(c.block, c.rows - row0), keys,
+    run_task(Task{args, c, s, batch, kv_head, row0, count, keys,
                   args.bias != nullptr && args.bias_row == 0 && (one_head || args.bias_head == 0),
-                  args.mask != nullptr && args.mask_row == 0 && (one_head || args.mask_head == 0)});
+                  args.mask != nullptr && args.mask_row == 0 && (one_head || args.mask_head == 0),
+                  count <= kTileRows && args.v_dim % kPanel == 0});
   }
 }
 

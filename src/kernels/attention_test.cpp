@@ -1,5 +1,5 @@
-// Attention of every table against the formula in double: shapes, strides, masks, lengths, infinities, and bits that do not depend on
-// how the tasks are shared out.
+// Attention of every table against the formula in double: shapes, strides, masks, lengths, infinities, and bits that do not
+// depend on how the tasks are shared out.
 #include <gtest/gtest.h>
 
 #include <cfloat>
@@ -22,8 +22,8 @@ struct Shape {
   std::string text() const {
     return "batch " + std::to_string(batch) + " heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) + " q " +
            std::to_string(q) + " kv " + std::to_string(kv) + " d " + std::to_string(d) + " dv " + std::to_string(dv) + " bias " +
-           std::to_string(static_cast<int>(bias)) + " mask " + std::to_string(static_cast<int>(mask)) + (causal ? " causal" : "") +
-           (lengths ? " lengths" : "") + (zero_masked ? " zero" : "");
+           std::to_string(static_cast<int>(bias)) + " mask " + std::to_string(static_cast<int>(mask)) +
+           (causal ? " causal" : "") + (lengths ? " lengths" : "") + (zero_masked ? " zero" : "");
   }
 };
 
@@ -40,7 +40,8 @@ Strides strides(const Shape& s, Additive kind) {
   }
 }
 
-// The operands of one shape in guarded memory: q, k and v as [batch, rows, heads, dim], each row with a few floats that nobody reads.
+// The operands of one shape in guarded memory: q, k and v as [batch, rows, heads, dim], each row with a few floats that nobody
+// reads.
 class Problem {
  public:
   Problem(const Shape& s, uint32_t seed)
@@ -84,7 +85,8 @@ class Problem {
     for (int64_t j = 0; j < shape.kv; ++j)
       for (int64_t c = 0; c < shape.dv; ++c)
         if (w[static_cast<size_t>(j)] != 0)
-          r[static_cast<size_t>(c)] += w[static_cast<size_t>(j)] / total * args.v[b * args.v_batch + g * args.v_head + j * args.v_row + c];
+          r[static_cast<size_t>(c)] +=
+              w[static_cast<size_t>(j)] / total * args.v[b * args.v_batch + g * args.v_head + j * args.v_row + c];
     return r;
   }
 
@@ -122,7 +124,9 @@ class Problem {
  private:
   static constexpr int64_t kGap = 3;
 
-  size_t size(int64_t rows, int64_t heads, int64_t dim) const { return static_cast<size_t>(shape.batch * rows * (heads * dim + kGap)); }
+  size_t size(int64_t rows, int64_t heads, int64_t dim) const {
+    return static_cast<size_t>(shape.batch * rows * (heads * dim + kGap));
+  }
 
   void fill_args() {
     const Shape& s = shape;
@@ -137,8 +141,10 @@ class Problem {
     args.causal = s.causal, args.zero_masked_rows = s.zero_masked;
     if (s.lengths) args.kv_lengths = lengths.data();
     const Strides b = strides(s, s.bias), m = strides(s, s.mask);
-    if (s.bias != Additive::kNone) args.bias = bias.data(), args.bias_batch = b.batch, args.bias_head = b.head, args.bias_row = b.row;
-    if (s.mask != Additive::kNone) args.mask = mask.data(), args.mask_batch = m.batch, args.mask_head = m.head, args.mask_row = m.row;
+    if (s.bias != Additive::kNone)
+      args.bias = bias.data(), args.bias_batch = b.batch, args.bias_head = b.head, args.bias_row = b.row;
+    if (s.mask != Additive::kNone)
+      args.mask = mask.data(), args.mask_batch = m.batch, args.mask_head = m.head, args.mask_row = m.row;
   }
 };
 
@@ -192,7 +198,7 @@ TEST_P(Attention, NothingToAttendTo) {
     EXPECT_LE(problem.error(), 4e-6) << s.text();
     EXPECT_EQ(std::isnan(problem.out[0]), !zero);
   }
-  expect_right({1, 1, 1, 4, 0, 8, 8});   // no keys at all: an empty sum
+  expect_right({1, 1, 1, 4, 0, 8, 8});  // no keys at all: an empty sum
   Problem none({1, 1, 1, 0, 4, 8, 8}, 3);
   EXPECT_EQ(GetParam()->attention_tasks(none.args), 0);
 }
@@ -270,7 +276,8 @@ TEST_P(Attention, RowsAreIndependent) {
   one.args.out += 7 * one.args.o_row;
   one.args.q_len = 20;
   one.run(*GetParam());
-  for (size_t i = 0; i < static_cast<size_t>(20 * one.args.o_row); ++i) ASSERT_EQ(one.args.out[i], many.args.out[7 * one.args.o_row + i]);
+  for (size_t i = 0; i < static_cast<size_t>(20 * one.args.o_row); ++i)
+    ASSERT_EQ(one.args.out[i], many.args.out[7 * one.args.o_row + i]);
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
-// Element-wise functions of two arrays, either of which may be one repeated value. Compiled once per instruction set; leaf headers only.
+// Element-wise functions of two arrays, either of which may be one repeated value. Compiled once per instruction set; leaf
+// headers only.
 #include "kernels/table.h"
 #include "simd/math.h"
-
-#define OCIOR_BOTH [=](F32 u, F32 v) __attribute__((always_inline))
 
 namespace ocior::OCIOR_ISA {
 namespace {
@@ -44,30 +43,30 @@ void each(const float* a, int64_t step_a, const float* b, int64_t step_b, float*
 // pow(x, 1/2) differs from sqrt at -0 and at -inf.
 OCIOR_INLINE F32 pow_half(F32 v) { return select(v == splat(-kInfinity), splat(kInfinity), sqrt(v + zero())); }
 
-// x^e for the exponents that models are full of.
-void power(const float* a, int64_t step_a, const float* b, int64_t step_b, float* y, int64_t n) {
-  if (n > 0 && step_b == 0) {
-    const float e = *b;
-    if (e == 2) return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return (void)v, u * u; });
-    if (e == 3) return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return (void)v, u * u * u; });
-    if (e == 0.5f) return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return (void)v, pow_half(u); });
-    if (e == -1) return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return (void)v, splat(1) / u; });
-  }
-  each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return pow(u, v); });
-}
-
 }  // namespace
 
 void binary_f32(BinaryFn fn, const float* a, int64_t step_a, const float* b, int64_t step_b, float* y, int64_t n) {
+#define EACH(expression) \
+  return each(           \
+      a, step_a, b, step_b, y, n, [](F32 u, F32 v) __attribute__((always_inline)) { return (void)v, expression; })
   switch (fn) {
-    case BinaryFn::kAdd: return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return u + v; });
-    case BinaryFn::kSub: return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return u - v; });
-    case BinaryFn::kMul: return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return u * v; });
-    case BinaryFn::kDiv: return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return u / v; });
-    case BinaryFn::kPow: return power(a, step_a, b, step_b, y, n);
-    case BinaryFn::kMax: return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return max_nan(u, v); });
-    case BinaryFn::kMin: return each(a, step_a, b, step_b, y, n, OCIOR_BOTH { return min_nan(u, v); });
+    case BinaryFn::kAdd: EACH(u + v);
+    case BinaryFn::kSub: EACH(u - v);
+    case BinaryFn::kMul: EACH(u * v);
+    case BinaryFn::kDiv: EACH(u / v);
+    case BinaryFn::kMax: EACH(max_nan(u, v));
+    case BinaryFn::kMin: EACH(min_nan(u, v));
+    case BinaryFn::kPow: {
+      // The exponents that models are full of.
+      const float exponent = step_b == 0 && n > 0 ? *b : 0;
+      if (exponent == 2) EACH(u * u);
+      if (exponent == 3) EACH(u * u * u);
+      if (exponent == 0.5f) EACH(pow_half(u));
+      if (exponent == -1) EACH(splat(1) / u);
+      EACH(pow(u, v));
+    }
   }
+#undef EACH
 }
 
 }  // namespace ocior::OCIOR_ISA

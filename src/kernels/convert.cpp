@@ -1,5 +1,5 @@
-// Half-precision formats to and from float: IEEE binary16 and bfloat16. Narrowing rounds to nearest, ties to even; NaN stays NaN (made
-// quiet, upper payload kept). Compiled once per instruction set; leaf headers only.
+// Half-precision formats to and from float: IEEE binary16 and bfloat16. Narrowing rounds to nearest, ties to even; NaN stays NaN
+// (made quiet, upper payload kept). Compiled once per instruction set; leaf headers only.
 #include "kernels/table.h"
 #include "simd/vec.h"
 
@@ -71,34 +71,40 @@ OCIOR_INLINE void each(const In* x, Out* y, int64_t n, F f) {
 
 template <class F>
 OCIOR_INLINE void widen_each(const uint16_t* x, float* y, int64_t n, F f) {
-  each(x, y, n, [f](const uint16_t* in, float* out) __attribute__((always_inline)) {
-    HalfV h;
-    __builtin_memcpy(&h, in, sizeof h);
-    store(f(h), out);
-  });
+  each(
+      x, y, n, [f](const uint16_t* in, float* out) __attribute__((always_inline)) {
+        HalfV h;
+        __builtin_memcpy(&h, in, sizeof h);
+        store(f(h), out);
+      });
 }
 
 template <class F>
 OCIOR_INLINE void narrow_each(const float* x, uint16_t* y, int64_t n, F f) {
-  each(x, y, n, [f](const float* in, uint16_t* out) __attribute__((always_inline)) {
-    const HalfV h = f(load(in));
-    __builtin_memcpy(out, &h, sizeof h);
-  });
+  each(
+      x, y, n, [f](const float* in, uint16_t* out) __attribute__((always_inline)) {
+        const HalfV h = f(load(in));
+        __builtin_memcpy(out, &h, sizeof h);
+      });
 }
 
 }  // namespace
 
 void f16_to_f32(const uint16_t* x, float* y, int64_t n) {
-  widen_each(x, y, n, [](HalfV h) __attribute__((always_inline)) { return from_f16(h); });
+  widen_each(
+      x, y, n, [](HalfV h) __attribute__((always_inline)) { return from_f16(h); });
 }
 void f32_to_f16(const float* x, uint16_t* y, int64_t n) {
-  narrow_each(x, y, n, [](F32 v) __attribute__((always_inline)) { return to_f16(v); });
+  narrow_each(
+      x, y, n, [](F32 v) __attribute__((always_inline)) { return to_f16(v); });
 }
 void bf16_to_f32(const uint16_t* x, float* y, int64_t n) {
-  widen_each(x, y, n, [](HalfV h) __attribute__((always_inline)) { return from_bf16(h); });
+  widen_each(
+      x, y, n, [](HalfV h) __attribute__((always_inline)) { return from_bf16(h); });
 }
 void f32_to_bf16(const float* x, uint16_t* y, int64_t n) {
-  narrow_each(x, y, n, [](F32 v) __attribute__((always_inline)) { return to_bf16(v); });
+  narrow_each(
+      x, y, n, [](F32 v) __attribute__((always_inline)) { return to_bf16(v); });
 }
 
 }  // namespace ocior::OCIOR_ISA

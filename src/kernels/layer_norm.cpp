@@ -1,5 +1,5 @@
-// Layer and RMS normalisation of rows with what surrounds them in transformers: skip input, bias, scale, shift, the sum as an output.
-// Mean and variance are formed in two passes over a row in L1. Compiled once per instruction set; leaf headers only.
+// Layer and RMS normalisation of rows with what surrounds them in transformers: skip input, bias, scale, shift, the sum as an
+// output. Mean and variance are formed in two passes over a row in L1. Compiled once per instruction set; leaf headers only.
 #include "kernels/table.h"
 #include "simd/math.h"
 
@@ -9,10 +9,10 @@ namespace {
 // f(accumulator, i, count) for every vector of n, count < kLanes in the last; the vectors go round four accumulators.
 template <class Acc, class F>
 OCIOR_INLINE Acc sum_of(int64_t n, F f) {
-  Acc a[4] = {};
+  Acc a[4] = {Acc{}, Acc{}, Acc{}, Acc{}};
   int64_t i = 0;
   for (; i + 4 * kLanes <= n; i += 4 * kLanes)
-    for (int64_t j = 0; j < 4; ++j) a[j] = f(a[j], i + j * kLanes, kLanes);
+    OCIOR_UNROLL for (int64_t j = 0; j < 4; ++j) a[j] = f(a[j], i + j * kLanes, kLanes);
   for (; i + kLanes <= n; i += kLanes) a[0] = f(a[0], i, kLanes);
   if (i < n) a[1] = f(a[1], i, n - i);
   return (a[0] + a[1]) + (a[2] + a[3]);
@@ -27,13 +27,14 @@ OCIOR_INLINE void store_upto(F32 v, float* p, int64_t count) {
 // s = x (+ skip) (+ bias) into `s`; returns Σ s.
 template <bool kSkip, bool kBias>
 float add_up(const float* x, const float* skip, const float* bias, float* s, int64_t n) {
-  return reduce_add(sum_of<F32>(n, [=](F32 acc, int64_t i, int64_t count) __attribute__((always_inline)) {
-    F32 v = load_upto(x + i, count);
-    if (kSkip) v = v + load_upto(skip + i, count);
-    if (kBias) v = v + load_upto(bias + i, count);
-    if (kSkip || kBias) store_upto(v, s + i, count);
-    return acc + v;
-  }));
+  return reduce_add(sum_of<F32>(
+      n, [=](F32 acc, int64_t i, int64_t count) __attribute__((always_inline)) {
+        F32 v = load_upto(x + i, count);
+        if (kSkip) v = v + load_upto(skip + i, count);
+        if (kBias) v = v + load_upto(bias + i, count);
+        if (kSkip || kBias) store_upto(v, s + i, count);
+        return acc + v;
+      }));
 }
 
 float add_up(const float* x, const float* skip, const float* bias, float* s, int64_t n) {
@@ -51,10 +52,11 @@ struct Moments {
 // The first two moments of s about `centre`.
 Moments moments(const float* s, float centre, int64_t n) {
   const F32 c = splat(centre);
-  return sum_of<Moments>(n, [=](Moments acc, int64_t i, int64_t count) __attribute__((always_inline)) {
-    const F32 d = count == kLanes ? load(s + i) - c : load(s + i, count, centre) - c;
-    return Moments{acc.first + d, fma(d, d, acc.second)};
-  });
+  return sum_of<Moments>(
+      n, [=](Moments acc, int64_t i, int64_t count) __attribute__((always_inline)) {
+        const F32 d = count == kLanes ? load(s + i) - c : load(s + i, count, centre) - c;
+        return Moments{acc.first + d, fma(d, d, acc.second)};
+      });
 }
 
 // y = ((s - centre) * scale + shift) * gamma + beta.

@@ -1,5 +1,5 @@
-// Reductions of contiguous values. The order depends on n alone: blocks in a balanced tree, lanes and accumulators within a block.
-// Compiled once per instruction set; leaf headers only.
+// Reductions of contiguous values. The order depends on n alone: blocks in a balanced tree, lanes and accumulators within a
+// block. Compiled once per instruction set; leaf headers only.
 #include "kernels/table.h"
 #include "simd/math.h"
 
@@ -45,7 +45,7 @@ float block(const float* x, int64_t n) {
   F32 a[4] = {R::first(), R::first(), R::first(), R::first()};
   int64_t i = 0;
   for (; i + 4 * kLanes <= n; i += 4 * kLanes)
-    for (int64_t j = 0; j < 4; ++j) a[j] = R::take(a[j], load(x + i + j * kLanes));
+    OCIOR_UNROLL for (int64_t j = 0; j < 4; ++j) a[j] = R::take(a[j], load(x + i + j * kLanes));
   for (; i + kLanes <= n; i += kLanes) a[0] = R::take(a[0], load(x + i));
   if (i < n) a[1] = R::take(a[1], load(x + i, n - i, R::neutral()));
   return R::close(R::join(R::join(a[0], a[1]), R::join(a[2], a[3])));

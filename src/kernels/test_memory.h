@@ -15,8 +15,8 @@
 
 namespace ocior {
 
-// n values between two inaccessible pages: the last one (or the first, `at_start`) touches its page, so an access out of bounds on
-// that side ends the test.
+// n values between two inaccessible pages: the last one (or the first, `at_start`) touches its page, so an access out of bounds
+// on that side ends the test.
 template <class T>
 class Guarded {
  public:
@@ -45,8 +45,8 @@ class Guarded {
   T* data_ = nullptr;
 };
 
-// `got` is `want` rounded to float, give or take: in units of the last place of `want`. 0 for NaN where NaN is due; infinite where the
-// class (NaN, infinity) is wrong.
+// `got` is `want` rounded to float, give or take: in units of the last place of `want`. 0 for NaN where NaN is due; infinite
+// where the class (NaN, infinity) is wrong.
 inline double ulps(float got, double want) {
   const double wrong = std::numeric_limits<double>::infinity();
   if (std::isnan(want) || std::isnan(got)) return std::isnan(want) && std::isnan(got) ? 0 : wrong;

@@ -11,18 +11,18 @@ constexpr int64_t kTile = 8;
 
 OCIOR_INLINE void tile(const float* in, int64_t ld_in, float* out, int64_t ld_out) {
   __m256 r[8], s[8];
-  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(in + i * ld_in);
-  for (int i = 0; i < 8; i += 2) {
+  OCIOR_UNROLL for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(in + i * ld_in);
+  OCIOR_UNROLL for (int i = 0; i < 8; i += 2) {
     s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
     s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
   }
-  for (int i = 0; i < 8; i += 4) {
+  OCIOR_UNROLL for (int i = 0; i < 8; i += 4) {
     r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
     r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
     r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
     r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
   }
-  for (int i = 0; i < 4; ++i) {
+  OCIOR_UNROLL for (int i = 0; i < 4; ++i) {
     _mm256_storeu_ps(out + i * ld_out, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
     _mm256_storeu_ps(out + (i + 4) * ld_out, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
   }
@@ -33,12 +33,12 @@ constexpr int64_t kTile = 4;
 OCIOR_INLINE void tile(const float* in, int64_t ld_in, float* out, int64_t ld_out) {
   typedef float V __attribute__((vector_size(16)));
   V r[4];
-  for (int i = 0; i < 4; ++i) __builtin_memcpy(&r[i], in + i * ld_in, sizeof r[i]);
+  OCIOR_UNROLL for (int i = 0; i < 4; ++i) __builtin_memcpy(&r[i], in + i * ld_in, sizeof r[i]);
   const V a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
   const V c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
   const V t[4] = {__builtin_shufflevector(a, c, 0, 1, 4, 5), __builtin_shufflevector(a, c, 2, 3, 6, 7),
                   __builtin_shufflevector(b, d, 0, 1, 4, 5), __builtin_shufflevector(b, d, 2, 3, 6, 7)};
-  for (int i = 0; i < 4; ++i) __builtin_memcpy(out + i * ld_out, &t[i], sizeof t[i]);
+  OCIOR_UNROLL for (int i = 0; i < 4; ++i) __builtin_memcpy(out + i * ld_out, &t[i], sizeof t[i]);
 }
 #endif
 

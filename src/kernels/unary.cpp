@@ -2,8 +2,6 @@
 #include "kernels/table.h"
 #include "simd/math.h"
 
-#define OCIOR_EACH [=](F32 v) __attribute__((always_inline))
-
 namespace ocior::OCIOR_ISA {
 namespace {
 
@@ -32,33 +30,38 @@ OCIOR_INLINE F32 elu(F32 v, float alpha) { return select(v < zero(), splat(alpha
 }  // namespace
 
 void unary_f32(UnaryFn fn, const float* x, float* y, int64_t n, float p, float q) {
+#define CASE(name, expression) \
+  case UnaryFn::name:          \
+    return each(               \
+        x, y, n, [=](F32 v) __attribute__((always_inline)) { return expression; });
   switch (fn) {
-    case UnaryFn::kNeg: return each(x, y, n, OCIOR_EACH { return -v; });
-    case UnaryFn::kAbs: return each(x, y, n, OCIOR_EACH { return abs(v); });
-    case UnaryFn::kSqrt: return each(x, y, n, OCIOR_EACH { return sqrt(v); });
-    case UnaryFn::kReciprocal: return each(x, y, n, OCIOR_EACH { return splat(1) / v; });
-    case UnaryFn::kExp: return each(x, y, n, OCIOR_EACH { return exp(v); });
-    case UnaryFn::kLog: return each(x, y, n, OCIOR_EACH { return log(v); });
-    case UnaryFn::kErf: return each(x, y, n, OCIOR_EACH { return erf(v); });
-    case UnaryFn::kTanh: return each(x, y, n, OCIOR_EACH { return tanh(v); });
-    case UnaryFn::kSigmoid: return each(x, y, n, OCIOR_EACH { return sigmoid(v); });
-    case UnaryFn::kRelu: return each(x, y, n, OCIOR_EACH { return max(zero(), v); });
-    case UnaryFn::kGeluErf: return each(x, y, n, OCIOR_EACH { return gelu_erf(v); });
-    case UnaryFn::kGeluTanh: return each(x, y, n, OCIOR_EACH { return gelu_tanh(v); });
-    case UnaryFn::kSilu: return each(x, y, n, OCIOR_EACH { return silu(v); });
-    case UnaryFn::kHardSwish: return each(x, y, n, OCIOR_EACH { return v * clip(fma(v, splat(1.0f / 6), splat(0.5f)), 0, 1); });
-    case UnaryFn::kHardSigmoid: return each(x, y, n, OCIOR_EACH { return clip(fma(v, splat(p), splat(q)), 0, 1); });
-    case UnaryFn::kLeakyRelu: return each(x, y, n, OCIOR_EACH { return select(v < zero(), v * splat(p), v); });
-    case UnaryFn::kElu: return each(x, y, n, OCIOR_EACH { return elu(v, p); });
-    case UnaryFn::kSoftplus: return each(x, y, n, OCIOR_EACH { return softplus(v); });
-    case UnaryFn::kClip: return each(x, y, n, OCIOR_EACH { return clip(v, p, q); });
-    case UnaryFn::kFloor: return each(x, y, n, OCIOR_EACH { return floor(v); });
-    case UnaryFn::kCeil: return each(x, y, n, OCIOR_EACH { return ceil(v); });
-    case UnaryFn::kRound: return each(x, y, n, OCIOR_EACH { return round(v); });
-    case UnaryFn::kSign: return each(x, y, n, OCIOR_EACH { return sign(v); });
-    case UnaryFn::kSin: return each(x, y, n, OCIOR_EACH { return sin(v); });
-    case UnaryFn::kCos: return each(x, y, n, OCIOR_EACH { return cos(v); });
+    CASE(kNeg, -v)
+    CASE(kAbs, abs(v))
+    CASE(kSqrt, sqrt(v))
+    CASE(kReciprocal, splat(1) / v)
+    CASE(kExp, exp(v))
+    CASE(kLog, log(v))
+    CASE(kErf, erf(v))
+    CASE(kTanh, tanh(v))
+    CASE(kSigmoid, sigmoid(v))
+    CASE(kRelu, max(zero(), v))
+    CASE(kGeluErf, gelu_erf(v))
+    CASE(kGeluTanh, gelu_tanh(v))
+    CASE(kSilu, silu(v))
+    CASE(kHardSwish, v * clip(fma(v, splat(1.0f / 6), splat(0.5f)), 0, 1))
+    CASE(kHardSigmoid, clip(fma(v, splat(p), splat(q)), 0, 1))
+    CASE(kLeakyRelu, select(v < zero(), v * splat(p), v))
+    CASE(kElu, elu(v, p))
+    CASE(kSoftplus, softplus(v))
+    CASE(kClip, clip(v, p, q))
+    CASE(kFloor, floor(v))
+    CASE(kCeil, ceil(v))
+    CASE(kRound, round(v))
+    CASE(kSign, sign(v))
+    CASE(kSin, sin(v))
+    CASE(kCos, cos(v))
   }
+#undef CASE
 }
 
 }  // namespace ocior::OCIOR_ISA

@@ -1,6 +1,7 @@
-// Elementary functions on F32, for kernels and for the epilogues of products. Each states its error against the exact result over all
-// floats (ULP of the result; src/kernels/unary_test.cpp measures it). NaN gives NaN; infinities and zeros give what <math.h> gives.
-// Coefficients are weighted minimax fits made for these intervals. A leaf header: everything is inlined, in ocior::OCIOR_ISA.
+// Elementary functions on F32, for kernels and for the epilogues of products. Each states its error against the exact result over
+// all floats (ULP of the result; src/kernels/unary_test.cpp measures it). NaN gives NaN; infinities and zeros give what <math.h>
+// gives. Coefficients are weighted minimax fits made for these intervals. A leaf header: everything is inlined, in
+// ocior::OCIOR_ISA.
 #pragma once
 
 #include "simd/vec.h"
@@ -24,17 +25,20 @@ OCIOR_INLINE F32 polynomial(F32 x, float first, Rest... rest) {
 // exp(x) = 2^n (1 + tail).
 struct ExpParts {
   F32 n, tail;
-  F32 power;  // 2^n where -126 <= n <= 127
+  F32 power;  // 2^n where -126 <= n <= 127, 0 where n = -127
 };
 
-// |x| < 2^21. ln 2 in two parts, the first short: n ln 2 is subtracted exactly even without a fused multiply-add.
+// |x| < 2^21. Where `kExact`, ln 2 comes in two parts, the first so short that its product with n is exact: without that the
+// error grows to |x| / 25 ULP, and on machines without a fused multiply-add even to |x| ULP.
+template <bool kExact>
 OCIOR_INLINE ExpParts exp_parts(F32 x) {
   const F32 magic = splat(12582912.0f + 127.0f);  // 1.5 * 2^23 + bias: the sum's last bits are n's biased exponent
   const F32 shifted = fma(x, splat(1.44269504f), magic);
   ExpParts r;
   r.n = shifted - magic;
   r.power = from_bits(shift_left<23>(bits(shifted)));
-  const F32 f = fnma(r.n, splat(-2.12194440e-4f), fnma(r.n, splat(0.693359375f), x));
+  const F32 f = kExact || !kFused ? fnma(r.n, splat(-2.12194440e-4f), fnma(r.n, splat(0.693359375f), x))
+                                  : fnma(r.n, splat(0.693147182f), x);
   const F32 q = polynomial(f, 0.00138144672f, 0.00836878084f, 0.0416683927f, 0.166665196f, 0.49999994f);
   r.tail = fma(q, f * f, f);
   return r;
@@ -42,20 +46,19 @@ OCIOR_INLINE ExpParts exp_parts(F32 x) {
 
 // e^x, 1 ULP (2 where subnormal); inf above 88.73, 0 below -103.98.
 OCIOR_INLINE F32 exp(F32 x) {
-  const ExpParts p = exp_parts(min(splat(89.0f), max(splat(-104.0f), x)));
+  const ExpParts p = exp_parts<true>(min(splat(89.0f), max(splat(-104.0f), x)));
   return scalef(p.tail + splat(1), p.n);
 }
 
-// e^x for x <= 0, 1 ULP; 0 where e^x is below 1.65e-38 (x < -87), so never subnormal.
+// e^x for x <= 0, 1 + |x| / 25 ULP; 0 for x < -87.7 (and perhaps, where e^x is subnormal, a little above).
 OCIOR_INLINE F32 exp_nonpositive(F32 x) {
-  const F32 lowest = splat(-87.0f);
-  const ExpParts p = exp_parts(max(lowest, x));
-  return select(x < lowest, zero(), fma(p.power, p.tail, p.power));
+  const ExpParts p = exp_parts<false>(max(splat(-88.0f), x));  // there n is -127
+  return fma(p.power, p.tail, p.power);
 }
 
 // e^x - 1 for x <= 0, 2 ULP.
 OCIOR_INLINE F32 expm1_nonpositive(F32 x) {
-  const ExpParts p = exp_parts(max(splat(-87.0f), x));
+  const ExpParts p = exp_parts<true>(max(splat(-87.0f), x));
   return select(x == zero(), x, fma(p.power, p.tail, p.power - splat(1)));
 }
 
@@ -66,8 +69,8 @@ OCIOR_INLINE F32 log(F32 x) {
   const I32 root_half = splat_int(0x3f3504f3), rest = bits(normal) - root_half;
   const F32 e = to_float(shift_right<23>(rest)) - select(tiny, splat(23), zero());
   const F32 f = from_bits((rest & splat_int(0x007fffff)) + root_half) - splat(1);
-  const F32 q = polynomial(f, -0.0763449669f, 0.127615765f, -0.131601825f, 0.142017573f, -0.166233569f, 0.200012267f, -0.250008196f,
-                           0.333333313f);
+  const F32 q = polynomial(f, -0.0763449669f, 0.127615765f, -0.131601825f, 0.142017573f, -0.166233569f, 0.200012267f,
+                           -0.250008196f, 0.333333313f);
   const F32 f2 = f * f;
   const F32 low = fma(e, splat(-2.12194440e-4f), f2 * f * q) - splat(0.5f) * f2;
   const F32 r = fma(e, splat(0.693359375f), f + low);
@@ -86,8 +89,9 @@ OCIOR_INLINE F32 erf(F32 x) {
   const F32 z = min(splat(3.95f), abs(x)), t = x * x;
   const F32 q0 = polynomial(t, -0.000674636802f, 0.00511394441f, -0.0268344469f, 0.112833731f, -0.3761262f, 0.128379167f);
   const F32 near = fma(x, q0, x);
-  const F32 q = polynomial(z, 0.00021186388f, -0.00319421524f, 0.0228072405f, -0.105089426f, -0.635916531f, -1.12839508f, -2.93494304e-05f);
-  const ExpParts p = exp_parts(q);
+  const F32 q =
+      polynomial(z, 0.00021186388f, -0.00319421524f, 0.0228072405f, -0.105089426f, -0.635916531f, -1.12839508f, -2.93494304e-05f);
+  const ExpParts p = exp_parts<false>(q);
   const F32 far = (splat(1) - p.power) - p.power * p.tail;
   return select(abs(x) < splat(0.75f), near, copysign(far, x));
 }
@@ -96,7 +100,7 @@ OCIOR_INLINE F32 erf(F32 x) {
 OCIOR_INLINE F32 tanh(F32 x) {
   const F32 z = min(splat(9.1f), abs(x)), t = x * x;
   const F32 near = fma(x * t, polynomial(t, -0.00619872613f, 0.0210205559f, -0.053840518f, 0.133324802f, -0.333333135f), x);
-  const ExpParts p = exp_parts(splat(-2) * z);
+  const ExpParts p = exp_parts<false>(splat(-2) * z);
   const F32 e = fma(p.power, p.tail, p.power);
   const F32 far = (splat(1) - e) / (splat(1) + e);
   return select(abs(x) < splat(0.55f), near, copysign(far, x));

@@ -1,7 +1,7 @@
-// The vector of this instruction set: F32 (kLanes floats), I32 (as many int32) and Mask, with the operations that kernels are written
-// in. Included by kernel objects only, each of which sees one width: 4 lanes (generic, any machine with GCC vectors), 8 (avx2),
-// 16 (avx512, amx). With OCIOR_EMULATE the 16 lanes are plain GCC vectors, so that the wide kernels can be tested on any machine.
-// A leaf header: everything is inlined and lives in ocior::OCIOR_ISA.
+// The vector of this instruction set: F32 (kLanes floats), I32 (as many int32) and Mask, with the operations that kernels are
+// written in. Included by kernel objects only, each of which sees one width: 4 lanes (generic, any machine with GCC vectors), 8
+// (avx2), 16 (avx512, amx). With OCIOR_EMULATE the 16 lanes are plain GCC vectors, so that the wide kernels can be tested on any
+// machine. A leaf header: everything is inlined and lives in ocior::OCIOR_ISA.
 #pragma once
 
 #include <stddef.h>
@@ -32,7 +32,8 @@
 #endif
 
 #define OCIOR_INLINE inline __attribute__((always_inline))
-// Before a loop over an array of vectors that must stay in registers. Emulated vectors are memory: unrolling them costs minutes to compile.
+// Before a loop over an array of vectors that must stay in registers. Emulated vectors are memory: unrolling them costs minutes
+// to compile.
 #if OCIOR_EMULATE
 #define OCIOR_UNROLL
 #elif defined(__clang__)
@@ -144,11 +145,17 @@ OCIOR_INLINE I32 operator|(I32 a, I32 b) { return {a.v | b.v}; }
 OCIOR_INLINE I32 operator^(I32 a, I32 b) { return {a.v ^ b.v}; }
 OCIOR_INLINE I32 operator~(I32 a) { return {~a.v}; }
 template <int kBits>
-OCIOR_INLINE I32 shift_left(I32 a) { return {(I32::V)((I32::U)a.v << kBits)}; }
+OCIOR_INLINE I32 shift_left(I32 a) {
+  return {(I32::V)((I32::U)a.v << kBits)};
+}
 template <int kBits>
-OCIOR_INLINE I32 shift_right(I32 a) { return {a.v >> kBits}; }  // copies the sign
+OCIOR_INLINE I32 shift_right(I32 a) {
+  return {a.v >> kBits};
+}  // copies the sign
 template <int kBits>
-OCIOR_INLINE I32 shift_right_logical(I32 a) { return {(I32::V)((I32::U)a.v >> kBits)}; }
+OCIOR_INLINE I32 shift_right_logical(I32 a) {
+  return {(I32::V)((I32::U)a.v >> kBits)};
+}
 
 // ---- arithmetic ----
 
@@ -202,7 +209,8 @@ OCIOR_INLINE F32 load_splat(const float* p) {
 #endif
 }
 
-// sum += x * y, for register tiles: in assembly, since with all registers taken g++ picks forms that overwrite x or y and spills sums.
+// sum += x * y, for register tiles: in assembly, since with all registers taken g++ picks forms that overwrite x or y and spills
+// sums.
 OCIOR_INLINE void accumulate(F32& sum, F32 x, F32 y) {
 #if OCIOR_VEC_512
   __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum.v) : "v"(x.v), "v"(y.v));
@@ -393,7 +401,8 @@ OCIOR_INLINE float reduce_add(F32 a) {
   r = _mm_add_ps(r, high(r));
   return _mm_cvtss_f32(_mm_add_ss(r, odd(r)));
 #else
-  return horizontal::fold(a.v, [](float x, float y) __attribute__((always_inline)) { return x + y; });
+  return horizontal::fold(
+      a.v, [](float x, float y) __attribute__((always_inline)) { return x + y; });
 #endif
 }
 
@@ -410,7 +419,8 @@ OCIOR_INLINE float reduce_max(F32 a) {
   r = _mm_max_ps(r, high(r));
   return _mm_cvtss_f32(_mm_max_ss(r, odd(r)));
 #else
-  return horizontal::fold(a.v, [](float x, float y) __attribute__((always_inline)) { return x > y ? x : y; });
+  return horizontal::fold(
+      a.v, [](float x, float y) __attribute__((always_inline)) { return x > y ? x : y; });
 #endif
 }
 OCIOR_INLINE float reduce_min(F32 a) { return -reduce_max(-a); }
