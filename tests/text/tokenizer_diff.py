@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 
-PYTHON = os.environ.get("OCIOR_PYTHON", sys.executable)
 try:
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
 except ImportError:
-    if os.path.realpath(PYTHON) != os.path.realpath(sys.executable) or os.environ.get("OCIOR_PYTHON") not in (None, sys.executable):
-        os.execv(PYTHON, [PYTHON, *sys.argv])
+    if python := os.environ.pop("OCIOR_PYTHON", None):
+        os.execv(python, [python, *sys.argv])
     print("skipped: this Python has no tokenizers package; set OCIOR_PYTHON to one that has")
     sys.exit(77)
 
