@@ -31,7 +31,8 @@ std::string text_of(const Tensor& t) {
     for (const auto& s : t.span<std::string>()) all += std::to_string(s.size()) + ":" + s;
     return out + fmt::format("#{:016x}", XXH3_64bits(all.data(), all.size()));
   }
-  if (t.count() > kPrintedElements) return out + fmt::format("#{:016x}", XXH3_64bits(t.data(), t.bytes()));
+  const bool is_complex = t.dtype() == DType::kComplex64 || t.dtype() == DType::kComplex128;
+  if (t.count() > kPrintedElements || is_complex) return out + fmt::format("#{:016x}", XXH3_64bits(t.data(), t.bytes()));
   out += "{";
   for (int64_t i = 0; i < t.count(); ++i)
     out += (i ? ", " : "") + (is_floating(t.dtype()) ? fmt::format("{}", get_double(t.dtype(), t.data(), i))

@@ -1,6 +1,7 @@
 #include "graph/patch.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -47,25 +48,30 @@ void Patch::set_input(NodeId node, int index, ValueId value) {
 }
 
 int Patch::sweep() {
-  std::vector<NodeId> work;
-  for (NodeId i = 0; i < static_cast<NodeId>(graph_.node_count()); ++i) work.push_back(i);
+  std::vector<size_t> readers(graph_.value_count());
+  for (size_t v = 0; v < readers.size(); ++v) readers[v] = graph_.values_[v].uses.size();
+  std::vector<NodeId> work(graph_.node_count());
+  std::iota(work.begin(), work.end(), 0);
+  std::vector<ValueId> touched;
   int removed = 0;
   while (!work.empty()) {
-    const NodeId id = work.back();
+    Node& node = graph_.nodes_[static_cast<size_t>(work.back())];
     work.pop_back();
-    Node& node = graph_.nodes_[static_cast<size_t>(id)];
-    if (node.dead) continue;
-    const bool read = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && !graph_.value(v).uses.empty(); });
-    if (read) continue;
+    if (node.dead || std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && readers[static_cast<size_t>(v)] > 0; }))
+      continue;
     node.dead = true;
     ++removed;
-    for (size_t i = 0; i < node.inputs.size(); ++i) {
-      const ValueId v = node.inputs[i];
+    for (const ValueId v : node.inputs) {
       if (v == kNone) continue;
-      std::erase(graph_.mutable_value(v).uses, Use{id, static_cast<int>(i)});
-      if (graph_.value(v).producer != kNone && graph_.value(v).uses.empty()) work.push_back(graph_.value(v).producer);
+      touched.push_back(v);
+      if (--readers[static_cast<size_t>(v)] == 0 && graph_.value(v).producer != kNone) work.push_back(graph_.value(v).producer);
     }
   }
+  // Use lists are cleaned once per value: a value may have as many dying readers as the graph has nodes.
+  std::sort(touched.begin(), touched.end());
+  touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+  for (const ValueId v : touched)
+    std::erase_if(graph_.mutable_value(v).uses, [&](const Use& u) { return u.node != kNone && graph_.node(u.node).dead; });
   return removed;
 }
 
