@@ -22,6 +22,11 @@ bool keeps_order(const Rewriter& r, const Node& node) {
   return steps && std::all_of(steps->begin(), steps->end(), [](int64_t s) { return s == 1; });
 }
 
+// A Dropout that is known not to train.
+bool drops_nothing(const Rewriter& r, const Node& node) {
+  return node.inputs.size() < 3 || node.inputs[2] == kNone || r.splat(node.inputs[2]) == 0.0;
+}
+
 // The operand that a binary operator with a neutral constant gives back.
 ValueId neutral(const Rewriter& r, const Node& node) {
   const std::string_view op = node.op->name();
@@ -53,6 +58,7 @@ ValueId same_as(const Rewriter& r, const Node& node) {
     return kNone;
   }
   if (!r.same_shape(in, out) || r.dtype(in) != r.dtype(out)) return kNone;
+  if (op == "Dropout" && !drops_nothing(r, node)) return kNone;
   if (is_view(op) || op == "Cast") return in;
   if (op == "Concat" && node.inputs.size() == 1) return in;
   if (op == "Transpose" && is_identity_permutation(node, r.dims(in)->size())) return in;

@@ -38,8 +38,9 @@ bool always_true(const Rewriter& r, ValueId v, int depth) {
     const auto right = r.splat(node.inputs[1]);
     return right && *right <= 0 && never_negative(r, node.inputs[0]);
   }
-  if (op == "And") return always_true(r, node.inputs[0], depth - 1) && always_true(r, node.inputs[1], depth - 1);
-  if (op == "Or") return always_true(r, node.inputs[0], depth - 1) || always_true(r, node.inputs[1], depth - 1);
+  // Half the depth for each side, so that a chain of doubled operands costs linear time.
+  if (op == "And") return always_true(r, node.inputs[0], depth / 2) && always_true(r, node.inputs[1], depth / 2);
+  if (op == "Or") return always_true(r, node.inputs[0], depth / 2) || always_true(r, node.inputs[1], depth / 2);
   if (op == "ConstantOfShape") {
     const auto it = node.op->attributes().find("value");
     const auto* t = it == node.op->attributes().end() ? nullptr : std::get_if<Tensor>(&it->second);

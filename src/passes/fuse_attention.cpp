@@ -128,11 +128,15 @@ ValueId peel_mask(Rewriter& r, ValueId scores, Attention& a) {
   }
   if (const Node* where = r.made_by(scores, "Where")) {
     const auto yes = r.splat(where->inputs[1]), no = r.splat(where->inputs[2]);
-    const ValueId condition = where->inputs[0], kept = where->inputs[no ? 1 : 2];
-    if (no && *no <= kHidden) a.fill = *no, a.mask = peel_bool(r, condition);
-    else if (yes && *yes <= kHidden) a.fill = *yes, a.mask = negated(r, peel_bool(r, condition));
-    else return scores;
-    return kept;
+    const std::vector<ValueId> in = where->inputs;   // negated() adds a node
+    if (no && *no <= kHidden) {
+      a.fill = *no, a.mask = peel_bool(r, in[0]);
+      return in[1];
+    }
+    if (yes && *yes <= kHidden) {
+      a.fill = *yes, a.mask = negated(r, peel_bool(r, in[0]));
+      return in[2];
+    }
   }
   return scores;
 }
@@ -167,6 +171,10 @@ std::string recognise(Rewriter& r, const Node& pv, Attention& a) {
   a.scale *= key_scale;
   if (!(q->heads == k->heads) || !(k->heads == v->heads) || !(q->dim == k->dim)) return "queries, keys and values have different heads";
   if (r.dtype(q->source) != DType::kFloat) return "only float is fused";
+  const Dims &qs = *r.dims(q->source), &ks = *r.dims(k->source), &vs = *r.dims(v->source);
+  if (!(qs[0] == ks[0]) || !(ks[0] == vs[0]) || !(ks[1] == vs[1])) return "queries, keys and values have different batches or lengths";
+  const Dims* y = r.dims(pv.outputs[0]);
+  if (!y || *y != Dims{qs[0], q->heads, qs[1], v->dim}) return "a factor or the mask spreads its scores over more axes";
   if (a.mask != kNone) {
     const Dims* m = r.dims(a.mask);
     if (!m || m->size() < 2 || m->size() > 4) return "its mask has not two to four axes";

@@ -11,8 +11,10 @@ Pat pattern() {
   const Pat centred = any("x") - mean(any("x"));
   const Pat square = op("Pow", {centred, splat(2)}) | centred * centred;
   const Pat deviation = op("Sqrt", {mean(square) + number("eps")});
-  const Pat normal = centred / deviation | centred * op("Reciprocal", {deviation}) | centred * op("Div", {splat(1), deviation});
-  return normal * any("gamma") + any("beta");
+  const Pat gamma = any("gamma"), beta = any("beta");
+  // Written out, so that the factors of a product are one set whatever the brackets.
+  return centred / deviation * gamma + beta | centred * op("Reciprocal", {deviation}) * gamma + beta |
+         centred * op("Div", {splat(1), deviation}) * gamma + beta;
 }
 
 bool is_last_axis(const Rewriter& r, const Node& mean, size_t rank) {
@@ -43,6 +45,6 @@ ValueId replace(Rewriter& r, const Match& m) {
 
 }  // namespace
 
-Status fuse_layer_norm(Rewriter& r) { return apply(r, {"Add", pattern, unless, replace, "Mul"}); }
+Status fuse_layer_norm(Rewriter& r) { return apply(r, {"Add", pattern, unless, replace, "Sqrt"}); }
 
 }  // namespace ocior::passes

@@ -59,6 +59,8 @@ class Matcher {
     const Node* node = r_.made_by(v, p.name);
     if (!node) return fail(p, v);
     const NodeId id = r_.graph.value(v).producer;
+    const int deepest = deepest_;
+    const std::string why = why_ ? *why_ : "";
     ++depth_;
     bool ok;
     if (commutes(p.name)) {
@@ -69,6 +71,10 @@ class Matcher {
       for (size_t i = 0; ok && i < p.in.size(); ++i) ok = match(p.in[i], node->inputs[i], m);
     }
     --depth_;
+    if (ok && why_) {   // orders of operands that were tried on the way say nothing
+      deepest_ = deepest;
+      *why_ = why;
+    }
     return ok;
   }
 
@@ -79,7 +85,8 @@ class Matcher {
     std::vector<ValueId> operands;
     std::vector<NodeId> nodes;
     flatten(v, p.name, wanted.size(), operands, nodes);
-    if (operands.size() != wanted.size()) return fail(p, v);
+    if (operands.size() != wanted.size())
+      return fail(depth_ - 1, fmt::format("expected {} operands of {}, found {}", wanted.size(), p.name, operands.size()));
     m.interior.insert(m.interior.end(), nodes.begin(), nodes.end());
     // Constants and operators first: they decide quickly, and free captures take what is left.
     std::stable_sort(wanted.begin(), wanted.end(), [](const Pat* a, const Pat* b) { return rank(*a) < rank(*b); });
@@ -120,7 +127,6 @@ class Matcher {
 
   bool fail(const Pat& p, ValueId v) {
     if (!why_ || depth_ < deepest_) return false;
-    deepest_ = depth_;
     std::string wanted;
     switch (p.kind) {
       case Pat::Kind::kSplat: wanted = fmt::format("the constant {}", p.value); break;
@@ -134,7 +140,14 @@ class Matcher {
       const auto c = r_.splat(v);
       got = c ? fmt::format("the constant {}", *c) : producer != kNone ? std::string(r_.graph.node(producer).op->name()) : fmt::format("'{}'", r_.graph.value(v).name);
     }
-    *why_ = fmt::format("expected {}, found {}", wanted, got);
+    return fail(depth_, fmt::format("expected {}, found {}", wanted, got));
+  }
+
+  // The deepest failure is what most likely is in the way.
+  bool fail(int depth, std::string reason) {
+    if (!why_ || depth < deepest_) return false;
+    deepest_ = depth;
+    *why_ = std::move(reason);
     return false;
   }
 
@@ -142,6 +155,15 @@ class Matcher {
   std::string* why_;
   int depth_ = 0, deepest_ = 0;
 };
+
+// Whether `op` is among what v is made of, a few nodes up.
+bool contains(const Rewriter& r, ValueId v, std::string_view op, int levels) {
+  if (v == kNone || r.graph.value(v).producer == kNone) return false;
+  const Node& node = r.graph.node(r.graph.value(v).producer);
+  if (node.op->name() == op) return true;
+  if (levels == 0 || node.inputs.size() > 3) return false;
+  return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId in) { return contains(r, in, op, levels - 1); });
+}
 
 }  // namespace
 
@@ -171,9 +193,7 @@ Status apply(Rewriter& r, const Rewrite& rewrite) {
     std::string why;
     const auto m = match(r, pattern, root, &why);
     if (!m) {
-      bool near = rewrite.near_miss.empty();
-      for (const ValueId in : node.inputs) near = near || r.made_by(in, rewrite.near_miss);
-      if (near) r.miss(node, why);
+      if (rewrite.near_miss.empty() || contains(r, root, rewrite.near_miss, 4)) r.miss(node, why);
       continue;
     }
     if (rewrite.unless)
