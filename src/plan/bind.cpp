@@ -333,6 +333,14 @@ void Binder::place() {
       free.erase(at);
     }
   };
+  // Blocks of roots whose last reader is `step` or before it (a folded or view step is no active one).
+  const auto give_dead = [&](int step, std::span<const int> reused) {
+    while (!dying.empty() && dying.begin()->first <= step) {
+      for (const auto& [slot, block] : dying.begin()->second)
+        if (std::find(reused.begin(), reused.end(), slot) == reused.end()) give(block);
+      dying.erase(dying.begin());
+    }
+  };
   std::vector<size_t> bytes_of(program_.slots_.size(), 0);
   for (size_t k = 0; k < plan_->slots.size(); ++k)
     if (plan_->views[k].dtype != DType::kUndefined)
@@ -343,6 +351,7 @@ void Binder::place() {
     const Step& step = program_.steps_[static_cast<size_t>(a.step)];
     const Types types(*this, step);
     if (!a.dynamic) plan_->work += step.op->work(types);
+    give_dead(a.step - 1, {});
     std::vector<int> reused;
     if (!a.dynamic)
       for (const int out : step.outputs) {
@@ -382,9 +391,7 @@ void Binder::place() {
       a.scratch = b.offset;
       give(b);   // free again for the next step's outputs, which are placed after this one's
     }
-    if (const auto it = dying.find(a.step); it != dying.end())
-      for (const auto& [slot, block] : it->second)
-        if (std::find(reused.begin(), reused.end(), slot) == reused.end()) give(block);
+    give_dead(a.step, reused);
   }
   plan_->workspace = top;
   for (size_t k = 0; k < plan_->slots.size(); ++k) {

@@ -66,7 +66,10 @@ std::string hex_of(std::span<const std::byte> bytes, Team& team, const MappedFil
 bool usable_folder(const std::string& folder) {
   if (folder.empty()) return false;
   std::error_code ignored;
-  std::filesystem::create_directories(folder, ignored);
+  std::filesystem::path path = folder;
+  if (!path.has_filename()) path = path.parent_path();
+  std::filesystem::create_directories(path.parent_path(), ignored);
+  mkdir(path.c_str(), 0700);
   struct stat st;
   if (stat(folder.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) return false;
   return st.st_uid == geteuid() && access(folder.c_str(), W_OK | X_OK) == 0;
@@ -194,20 +197,21 @@ bool WeightStore::map_cached(const std::string& path, Team& team, std::string& n
 
 namespace {
 
-// All of `bytes` at `offset`; large ones by all workers.
+// All of `bytes` at `offset`; large ones by all workers. False with errno set.
 bool write_all(int fd, std::span<const std::byte> bytes, size_t offset, Team& team) {
   const auto pieces = static_cast<int64_t>((bytes.size() + kHashChunk - 1) / kHashChunk);
-  std::atomic<bool> good{true};
+  std::atomic<int> trouble{0};   // errno belongs to the thread that saw it
   team.parallel_for(pieces, nullptr, [&](int64_t i, int) {
     size_t at = static_cast<size_t>(i) * kHashChunk;
     const size_t end = std::min(bytes.size(), at + kHashChunk);
     while (at < end) {
       const ssize_t n = pwrite(fd, bytes.data() + at, end - at, static_cast<off_t>(offset + at));
       if (n > 0) at += static_cast<size_t>(n);
-      else if (errno != EINTR) return good.store(false);
+      else if (n == 0 || errno != EINTR) return trouble.store(n == 0 ? ENOSPC : errno);
     }
   });
-  return good;
+  errno = trouble;
+  return trouble == 0;
 }
 
 }  // namespace
