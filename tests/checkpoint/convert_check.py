@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--below", action="append", default=[], type=pathlib.Path, help="every checkpoint folder in this one")
     parser.add_argument("--opsets", default="11,13,17,20,23")
     parser.add_argument("--dtypes", default="fp32,fp16")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     folders = args.folders + [c.parent for root in args.below for c in sorted(root.glob("*/config.json"))]
     if not folders:
         parser.error("there is no checkpoint to convert")
