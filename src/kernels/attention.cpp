@@ -57,10 +57,11 @@ struct Scratch {
 };
 
 Scratch layout(const AttentionArgs& a, const Cut& c, void* base) {
-  char* at = static_cast<char*>(base);
+  const uintptr_t start = reinterpret_cast<uintptr_t>(base);
+  uintptr_t at = start;
   const auto take = [&at](int64_t floats) {
     float* p = reinterpret_cast<float*>(at);
-    at += round_up(floats * 4, 64);
+    at += static_cast<uintptr_t>(round_up(floats * 4, 64));
     return p;
   };
   const int64_t width = round_up(a.v_dim, kPanel);
@@ -75,7 +76,7 @@ Scratch layout(const AttentionArgs& a, const Cut& c, void* base) {
   s.sum = take(c.block);
   s.factor = take(kPanel);
   s.visible = reinterpret_cast<int32_t*>(take(c.block));
-  s.bytes = static_cast<size_t>(at - static_cast<char*>(base));
+  s.bytes = at - start;
   return s;
 }
 
@@ -110,7 +111,7 @@ __attribute__((noinline)) void score_tile(const ScoreTile& t) {
       const F32 k = load_splat(key[i / 3] + (i % 3) * row);
       OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) accumulate(sum[i][j], k, x[j]);
     }
-    OCIOR_UNROLL for (int g = 0; g < (kRows + 2) / 3; ++g)++ key[g];
+    OCIOR_UNROLL for (int g = 0; g < (kRows + 2) / 3; ++g) key[g] += 1;
   }
   const F32 scale = splat(t.scale);
   OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) {

@@ -200,17 +200,18 @@ void few_rows(const GemmArgs& args, const float* a, int64_t lda, const float* b,
 
 size_t f32_b_bytes(int64_t n, int64_t k) { return static_cast<size_t>(round_up(n, kPanel)) * static_cast<size_t>(k) * sizeof(float); }
 
+void transpose_f32(const float* in, int64_t ld_in, float* out, int64_t ld_out, int64_t m, int64_t n);  // transpose.cpp
+
 void f32_pack_b(const float* b, int64_t ldb, bool transposed, int64_t n, int64_t k, int64_t n0, int64_t n1, float* packed) {
-  constexpr int64_t kBlock = 64;  // k of a step: the rows of a transposed B then pass through L1 once
-  const int64_t row = transposed ? 1 : ldb, column = transposed ? ldb : 1;
   for (int64_t p = n0; p < n1; p += kPanel) {
     float* to = packed + p * k;
     const int64_t cols = n - p < kPanel ? n - p : kPanel;
-    for (int64_t k0 = 0; k0 < k; k0 += kBlock) {
-      const int64_t end = k - k0 < kBlock ? k : k0 + kBlock;
-      for (int64_t j = 0; j < kPanel; ++j)
-        for (int64_t i = k0; i < end; ++i) to[i * kPanel + j] = j < cols ? b[i * row + (p + j) * column] : 0;
+    if (cols < kPanel) __builtin_memset(to, 0, static_cast<size_t>(kPanel * k) * sizeof(float));
+    if (transposed) {
+      transpose_f32(b + p * ldb, ldb, to, kPanel, k, cols);
+      continue;
     }
+    for (int64_t i = 0; i < k; ++i) __builtin_memcpy(to + i * kPanel, b + i * ldb + p, static_cast<size_t>(cols) * sizeof(float));
   }
 }
 

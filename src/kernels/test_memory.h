@@ -9,11 +9,33 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <new>
 #include <random>
 #include <vector>
 
 namespace ocior {
+
+// Guarded stretches that are free again, by size: tests take thousands, and the system is slow to make them.
+inline std::vector<void*>& spare_pages(size_t bytes) {
+  static std::map<size_t, std::vector<void*>> spare;
+  return spare[bytes];
+}
+
+// `bytes` bytes whose first and last pages are inaccessible. The content is arbitrary.
+inline void* take_pages(size_t bytes, size_t page) {
+  std::vector<void*>& spare = spare_pages(bytes);
+  if (!spare.empty()) {
+    void* pages = spare.back();
+    spare.pop_back();
+    return pages;
+  }
+  void* pages = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const size_t body = bytes - 2 * page;
+  if (pages == MAP_FAILED || (body != 0 && mprotect(static_cast<char*>(pages) + page, body, PROT_READ | PROT_WRITE) != 0))
+    throw std::bad_alloc();
+  return pages;
+}
 
 // n values between two inaccessible pages: the last one (or the first, `at_start`) touches its page, so an access out of bounds
 // on that side ends the test.
@@ -21,16 +43,15 @@ template <class T>
 class Guarded {
  public:
   explicit Guarded(size_t n, bool at_start = false) : n_(n) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), body = (n * sizeof(T) + page - 1) / page * page;
-    bytes_ = body + 2 * page;
-    base_ = static_cast<char*>(mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (base_ == MAP_FAILED || (body != 0 && mprotect(base_ + page, body, PROT_READ | PROT_WRITE) != 0)) throw std::bad_alloc();
-    data_ = reinterpret_cast<T*>(at_start ? base_ + page : base_ + page + body - n * sizeof(T));
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    bytes_ = (n * sizeof(T) + page - 1) / page * page + 2 * page;
+    base_ = static_cast<char*>(take_pages(bytes_, page));
+    data_ = reinterpret_cast<T*>(at_start ? base_ + page : base_ + bytes_ - page - n * sizeof(T));
   }
   explicit Guarded(const std::vector<T>& values, bool at_start = false) : Guarded(values.size(), at_start) {
     std::copy(values.begin(), values.end(), data_);
   }
-  ~Guarded() { munmap(base_, bytes_); }
+  ~Guarded() { spare_pages(bytes_).push_back(base_); }
   Guarded(const Guarded&) = delete;
   Guarded& operator=(const Guarded&) = delete;
 

@@ -56,6 +56,11 @@ const C* load(DType dtype, const void* data, int64_t first, int64_t n, C* buffer
     case DType::kUint16: return load_as<uint16_t>(data, first, n, buffer);
     case DType::kUint32: return load_as<uint32_t>(data, first, n, buffer);
     case DType::kUint64: return load_as<uint64_t>(data, first, n, buffer);
+    case DType::kBool: {
+      const auto* x = static_cast<const uint8_t*>(data) + first;
+      for (int64_t i = 0; i < n; ++i) buffer[i] = x[i] != 0;
+      return buffer;
+    }
     default: break;
   }
   for (int64_t i = 0; i < n; ++i) buffer[i] = get<C>(dtype, data, first + i);

@@ -103,7 +103,7 @@ OCIOR_INLINE F32 tanh(F32 x) {
   const ExpParts p = exp_parts<false>(splat(-2) * z);
   const F32 e = fma(p.power, p.tail, p.power);
   const F32 far = (splat(1) - e) / (splat(1) + e);
-  return select(abs(x) < splat(0.55f), near, copysign(far, x));
+  return copysign(select(abs(x) < splat(0.55f), near, far), x);
 }
 
 // 1 / (1 + e^-x), 3 ULP where the result is normal.

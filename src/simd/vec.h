@@ -170,7 +170,7 @@ OCIOR_INLINE F32 copysign(F32 magnitude, F32 sign) {
 }
 
 // Whether fma rounds once.
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if (defined(__FMA__) || defined(__ARM_FEATURE_FMA)) && !defined(OCIOR_EMULATE)
 constexpr bool kFused = true;
 #else
 constexpr bool kFused = false;

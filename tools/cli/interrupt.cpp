@@ -32,6 +32,7 @@ RunOptions& run_options() {
 void catch_signals(bool again) {
   run_options();  // made before a handler reads it
   if (wake[0] < 0 && pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0) return;
+  signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is an error of write() instead
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = again ? 0 : SA_RESETHAND;

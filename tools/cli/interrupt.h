@@ -6,7 +6,7 @@
 
 namespace ocior::cli {
 
-// Called once by main(), before there are threads. `again`: also later signals only end work (a prompt that outlives Ctrl-C).
+// Called first by main(), before there are threads. `again`: also later signals only end work (a prompt that outlives Ctrl-C).
 void catch_signals(bool again = false);
 
 // The signal that came, or 0.

@@ -17,7 +17,10 @@ constexpr int kFailed = 1, kWrongUse = 2, kSignalled = 128;
 
 void add_commands(CLI::App& app, Action& action) {
   add_ask(app, action);
+  add_chat(app, action);
   add_convert(app, action);
+  add_run(app, action);
+  add_bench(app, action);
   add_info(app, action);
   add_explain(app, action);
   add_dump(app, action);
@@ -54,11 +57,33 @@ std::string command_of(const CLI::App& app) {
   return chosen.empty() ? "" : " " + chosen.front()->get_name();
 }
 
-int wrong_use(const CLI::App& app, const CLI::ParseError& e) {
-  std::string text = e.what();
+// CLI11 says no more than that a command is missing when there is one that it does not know.
+std::string unknown_command(CLI::App& app, int count, char** arguments) {
+  const std::string first = count > 1 ? arguments[1] : "";
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) known.push_back(command->get_name());
+  if (first.empty() || first.starts_with('-') || std::find(known.begin(), known.end(), first) != known.end()) return "";
+  return fmt::format("'{}' is no command; there are {}", first, fmt::join(known, ", "));
+}
+
+int wrong_use(const CLI::App& app, std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == '.')) text.pop_back();
   warn(fmt::format("{}; see 'ocior{} --help'", one_line(text), command_of(app)));
   return kWrongUse;
+}
+
+// Messages of the library may have a second line, after the words of ONNX Runtime.
+std::string sentence(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = text.substr(at, end - at);
+    if (const size_t begin = line.find_first_not_of(' '); begin != std::string_view::npos) {
+      out += fmt::format("{}{}", out.empty() ? "" : " ", line.substr(begin));
+    }
+    at = end + 1;
+  }
+  return out;
 }
 
 int finish(Status status) {
@@ -66,14 +91,13 @@ int finish(Status status) {
   if (const int signal = caught_signal(); signal != 0 && !status.ok()) return kSignalled + signal;
   if (status.ok()) status = written;
   if (status.ok()) return 0;
-  warn(status.message());
+  warn(sentence(status.message()));
   return kFailed;
 }
 
 int run(int count, char** arguments) {
   CLI::App app("Ocior runs ONNX models.", "ocior");
   app.set_version_flag("--version", fmt::format("ocior {}", version()), "Print the version and exit");
-  app.add_flag_callback("-v,--verbose", show_notes, "Show notes of the library on standard error");
   app.footer(
       "Example:\n  ocior ask --context \"The river rises in the Black Forest.\" \"Where does the river rise?\"\n"
       "'ocior COMMAND --help' lists the options of a command.");
@@ -87,7 +111,8 @@ int run(int count, char** arguments) {
     app.exit(e);
     return finish({});
   } catch (const CLI::ParseError& e) {
-    return wrong_use(app, e);
+    const std::string unknown = unknown_command(app, count, arguments);
+    return wrong_use(app, unknown.empty() ? e.what() : unknown);
   }
   return finish(action());
 }
@@ -99,6 +124,7 @@ CLI::Option* add_repeated(CLI::App& command, const std::string& name, std::vecto
 }
 
 void SessionFlags::add_to(CLI::App& command) {
+  command.add_flag_callback("-v,--verbose", show_notes, "Show notes of the library on standard error");
   command.add_option("--threads", threads, "Threads of a run; 0: every core the process may use")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

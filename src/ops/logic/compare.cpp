@@ -10,9 +10,9 @@ struct GreaterFormula { template <class C> static C apply(C a, C b) { return a >
 struct GreaterOrEqualFormula { template <class C> static C apply(C a, C b) { return a >= b; } };
 struct LessFormula { template <class C> static C apply(C a, C b) { return a < b; } };
 struct LessOrEqualFormula { template <class C> static C apply(C a, C b) { return a <= b; } };
-struct AndFormula { template <class C> static C apply(C a, C b) { return a && b; } };
-struct OrFormula { template <class C> static C apply(C a, C b) { return a || b; } };
-struct XorFormula { template <class C> static C apply(C a, C b) { return !a != !b; } };
+struct AndFormula { template <class C> static C apply(C a, C b) { return (a != 0) & (b != 0); } };
+struct OrFormula { template <class C> static C apply(C a, C b) { return (a != 0) | (b != 0); } };
+struct XorFormula { template <class C> static C apply(C a, C b) { return (a != 0) != (b != 0); } };
 struct NotFormula {
   static double apply(double x) { return !x; }
   static int64_t apply(int64_t x) { return !x; }
@@ -38,6 +38,7 @@ template <class F>
 constexpr BinarySpec comparison(std::string_view name, TypeSet types, std::optional<Dim> (*dims)(const Dim&, const Dim&) = &on_numbers<F>) {
   BinarySpec spec = binary_spec<F>(name, types);
   spec.to_bool = true;
+  spec.tests = test_strips<F>();
   spec.dims = dims;
   return spec;
 }

@@ -16,6 +16,16 @@ namespace ocior::ops {
 template <class C>
 using BinaryStrip = void (*)(const C* a, int64_t step_a, const C* b, int64_t step_b, C* y, int64_t n);
 
+// The same from elements as they lie in memory to bool: what masks are made of.
+template <class T>
+using TestStrip = void (*)(const T* a, int64_t step_a, const T* b, int64_t step_b, uint8_t* y, int64_t n);
+struct TestStrips {
+  TestStrip<float> f32 = nullptr;
+  TestStrip<int32_t> i32 = nullptr;
+  TestStrip<int64_t> i64 = nullptr;
+  TestStrip<uint8_t> u8 = nullptr;      // bool
+};
+
 struct BinarySpec {
   std::string_view name;
   TypeSet types;
@@ -24,12 +34,13 @@ struct BinarySpec {
   BinaryStrip<uint64_t> natural = nullptr;
   std::optional<BinaryFn> kernel = std::nullopt;      // float inputs, float output
   bool to_bool = false;                               // a comparison
+  TestStrips tests = {};                              // faster ways of a comparison
   bool divides = false;                               // an integer 0 in input 1 is an error
   std::optional<Dim> (*dims)(const Dim&, const Dim&) = nullptr;   // on shape arithmetic
 };
 
-template <class F, class C>
-void binary_strip(const C* a, int64_t step_a, const C* b, int64_t step_b, C* y, int64_t n) {
+template <class F, class C, class Y = C>
+void binary_strip(const C* a, int64_t step_a, const C* b, int64_t step_b, Y* y, int64_t n) {
   if (step_a && step_b)
     for (int64_t i = 0; i < n; ++i) y[i] = F::apply(a[i], b[i]);
   else if (step_a)
@@ -46,6 +57,11 @@ constexpr BinarySpec binary_spec(std::string_view name, TypeSet types) {
   spec.integer = &binary_strip<F, int64_t>;
   spec.natural = &binary_strip<F, uint64_t>;
   return spec;
+}
+
+template <class F>
+constexpr TestStrips test_strips() {
+  return {&binary_strip<F, float, uint8_t>, &binary_strip<F, int32_t, uint8_t>, &binary_strip<F, int64_t, uint8_t>, &binary_strip<F, uint8_t>};
 }
 
 // How input 1's shape is aligned with input 0's: as NumPy does, or as opsets below 7 say.

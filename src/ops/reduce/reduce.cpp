@@ -316,6 +316,33 @@ void finish(Reduction kind, float* y, int64_t n, int64_t members) {
   }
 }
 
+constexpr int64_t kHalfRun = 4096;     // longest run of 16-bit floats that is widened on the stack
+
+// float16 and bfloat16 where the last axis is reduced.
+void reduce_half_rows(const ReduceSpec& spec, CpuContext& c, const Layout& l) {
+  const KernelTable& k = c.kernels();
+  const bool half = c.in(0).dtype == DType::kFloat16;
+  const auto widen = half ? k.f16_to_f32 : k.bf16_to_f32;
+  const auto narrow = half ? k.f32_to_f16 : k.f32_to_bf16;
+  const auto* x = c.in(0).as<const uint16_t>();
+  auto* y = c.out(0).as<uint16_t>();
+  const int64_t n = l.extent[l.rank - 1];
+  for_items(c, l.groups, l.members * n, [&](int64_t begin, int64_t end) {
+    alignas(64) float row[kHalfRun];
+    for (int64_t g = begin; g < end; ++g) {
+      float total = 0;
+      for (int64_t m = 0; m < l.members; ++m) {
+        widen(x + l.offset(g, false) + l.offset(m, true), row, n);
+        const float part = k.reduce_f32(*spec.kernel, row, n);
+        if (m == 0) total = part;
+        else k.reduce_into_f32(joining(*spec.kernel), &part, &total, 1);
+      }
+      finish(spec.kind, &total, 1, l.members * n);
+      narrow(&total, y + g, 1);
+    }
+  });
+}
+
 }  // namespace
 
 Status reduce_run(const ReduceSpec& spec, const ReduceAxes& axes, CpuContext& c) {
@@ -324,12 +351,15 @@ Status reduce_run(const ReduceSpec& spec, const ReduceAxes& axes, CpuContext& c)
   OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, kept_shape(x.shape, reduced, axes.keep)));
   const int64_t count = x.count();
   const Layout layout(x.shape, reduced);
+  const bool rows = count > 0 && layout.rank > 0 && layout.reduced[layout.rank - 1];
+  const bool half = x.dtype == DType::kFloat16 || x.dtype == DType::kBFloat16;
+  if (half && spec.kernel && rows && layout.extent[layout.rank - 1] <= kHalfRun) return reduce_half_rows(spec, c, layout), Status();
   if (x.dtype != DType::kFloat || !spec.kernel || count == 0 || layout.rank == 0) {
     CpuRefContext ref(c);
     return reduce_reference(spec, axes, ref);
   }
   float* y = c.out(0).as<float>();
-  if (layout.reduced[layout.rank - 1]) reduce_rows(*spec.kernel, c, layout, x.as<const float>(), y);
+  if (rows) reduce_rows(*spec.kernel, c, layout, x.as<const float>(), y);
   else reduce_columns(*spec.kernel, c, layout, x.as<const float>(), y);
   const int64_t outputs = c.out(0).count();
   finish(spec.kind, y, outputs, count / outputs);
