@@ -1,6 +1,7 @@
 // kbench: speed of the matrix products of the kernel tables on one core, as a share of the peak measured in the same process.
 //   kbench --gemm 128:768:768,32:768:3072 [--isa avx2] [--hot|--cold] [--precision high] [--act gelu_erf] [--seconds 0.3]
-// `hot` multiplies with one weight again and again, `cold` goes round 160 MB of weights (64 MB above 256 rows). CPU time of the thread, best of many.
+// `hot` multiplies with one weight again and again, `cold` goes round 160 MB of weights (64 MB above 256 rows). CPU time of the
+// thread, best of many.
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -69,8 +70,8 @@ const KernelTable* find_table(const std::string& name) {
   throw CLI::ValidationError("--isa", "this machine has no table '" + name + "'");
 }
 
-// Seconds of the fastest call and the median of the peaks taken between the calls, within the time allowed: the machine may be shared,
-// and its clock changes.
+// Seconds of the fastest call and the median of the peaks taken between the calls, within the time allowed: the machine may be
+// shared, and its clock changes.
 struct Best {
   double seconds = 1e30, peak = 0;
 };
@@ -102,10 +103,12 @@ void product(const KernelTable& table, const GemmArgs& args) {
 
 void measure(const KernelTable& table, const Options& options, const Shape& s) {
   const size_t size = table.gemm_b_bytes(s.n, s.k, options.precision), stride = (size + 4095) / 4096 * 4096;
-  const size_t set = (s.m <= 256 ? 160u : 64u) << 20;  // more than the last-level cache; a round with many rows would take seconds
+  const size_t set = (s.m <= 256 ? 160u : 64u)
+                     << 20;  // more than the last-level cache; a round with many rows would take seconds
   const size_t copies = options.cold ? std::max<size_t>(1, set / stride) : 1;
   const size_t a_size = table.gemm_a_bytes(s.m, s.n, s.k, options.precision);
-  const Memory a(static_cast<size_t>(s.m * s.k) * 4), b(static_cast<size_t>(s.n * s.k) * 4), c(static_cast<size_t>(s.m * s.n) * 4);
+  const Memory a(static_cast<size_t>(s.m * s.k) * 4), b(static_cast<size_t>(s.n * s.k) * 4),
+      c(static_cast<size_t>(s.m * s.n) * 4);
   const Memory weights(stride * copies), packed(a_size + 1), bias(static_cast<size_t>(s.n) * 4);
   for (int64_t i = 0; i < s.m * s.k; ++i) a.data()[i] = static_cast<float>(i % 13) * 0.1f - 0.6f;
   for (int64_t i = 0; i < s.n * s.k; ++i) b.data()[i] = static_cast<float>(i % 11) * 0.1f - 0.5f;
@@ -113,7 +116,14 @@ void measure(const KernelTable& table, const Options& options, const Shape& s) {
   table.gemm_pack_b(b.data(), s.n, false, s.n, s.k, 0, s.n, options.precision, weight(0));
   for (size_t i = 1; i < copies; ++i) memcpy(weight(i), weight(0), size);
 
-  GemmArgs args{.a = a.data(), .lda = s.k, .b = weight(0), .c = c.data(), .ldc = s.n, .m = s.m, .n = s.n, .k = s.k,
+  GemmArgs args{.a = a.data(),
+                .lda = s.k,
+                .b = weight(0),
+                .c = c.data(),
+                .ldc = s.n,
+                .m = s.m,
+                .n = s.n,
+                .k = s.k,
                 .precision = options.precision};
   args.epilogue.bias = bias.data();
   args.epilogue.act = options.act;
@@ -121,8 +131,8 @@ void measure(const KernelTable& table, const Options& options, const Shape& s) {
   const double flops = 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k) * 1e-9;
   const auto report = [&](const char* what, const Best& best, size_t products) {
     const double seconds = best.seconds / static_cast<double>(products), speed = flops / seconds;
-    printf("  %5ld x %5ld x %5ld  %-4s %8.1f GFLOP/s  %5.1f %% of the fp32 peak %.1f  weights %5.1f GB/s\n", s.m, s.n, s.k, what, speed,
-           100 * speed / best.peak, best.peak, static_cast<double>(size) / seconds * 1e-9);
+    printf("  %5ld x %5ld x %5ld  %-4s %8.1f GFLOP/s  %5.1f %% of the fp32 peak %.1f  weights %5.1f GB/s\n", s.m, s.n, s.k, what,
+           speed, 100 * speed / best.peak, best.peak, static_cast<double>(size) / seconds * 1e-9);
   };
   if (options.hot) report("hot", fastest(table.name, options.seconds, [&] { product(table, args); }), 1);
   if (!options.cold) return;
@@ -138,9 +148,12 @@ void measure(const KernelTable& table, const Options& options, const Shape& s) {
 int main_or_throw(int argc, char** argv) {
   CLI::App app("Speed of the kernels on one core, against the peak measured in the same process");
   Options options;
-  const std::map<std::string, Precision> precisions{{"highest", Precision::kHighest}, {"high", Precision::kHigh}, {"medium", Precision::kMedium}};
-  const std::map<std::string, Activation> activations{
-      {"none", Activation::kNone}, {"relu", Activation::kRelu}, {"gelu_erf", Activation::kGeluErf}, {"gelu_tanh", Activation::kGeluTanh}};
+  const std::map<std::string, Precision> precisions{
+      {"highest", Precision::kHighest}, {"high", Precision::kHigh}, {"medium", Precision::kMedium}};
+  const std::map<std::string, Activation> activations{{"none", Activation::kNone},
+                                                      {"relu", Activation::kRelu},
+                                                      {"gelu_erf", Activation::kGeluErf},
+                                                      {"gelu_tanh", Activation::kGeluTanh}};
   app.add_option("--gemm", options.shapes, "Products: M:N:K[,M:N:K...]");
   app.add_option("--isa", options.isa, "Kernel table (default: the process's)");
   app.add_option("--precision", options.precision, "highest, high or medium")->transform(CLI::CheckedTransformer(precisions));

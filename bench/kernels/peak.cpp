@@ -13,14 +13,14 @@ namespace {
 constexpr int64_t kRounds = 100000;  // below a millisecond: short enough to be taken between the runs of a kernel
 
 #if defined(__x86_64__)
-#define TEN(op, reg)                                                                                            \
-  op " %%" reg "10, %%" reg "11, %%" reg "0\n" op " %%" reg "10, %%" reg "11, %%" reg "1\n"                      \
-  op " %%" reg "10, %%" reg "11, %%" reg "2\n" op " %%" reg "10, %%" reg "11, %%" reg "3\n"                      \
-  op " %%" reg "10, %%" reg "11, %%" reg "4\n" op " %%" reg "10, %%" reg "11, %%" reg "5\n"                      \
-  op " %%" reg "10, %%" reg "11, %%" reg "6\n" op " %%" reg "10, %%" reg "11, %%" reg "7\n"                      \
-  op " %%" reg "10, %%" reg "11, %%" reg "8\n" op " %%" reg "10, %%" reg "11, %%" reg "9\n"
-#define CLOBBERS "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \
-  "xmm12", "xmm13", "xmm14", "xmm15", "cc"
+#define TEN(op, reg)                                                                                                           \
+  op " %%" reg "10, %%" reg "11, %%" reg "0\n" op " %%" reg "10, %%" reg "11, %%" reg "1\n" op " %%" reg "10, %%" reg          \
+     "11, %%" reg "2\n" op " %%" reg "10, %%" reg "11, %%" reg "3\n" op " %%" reg "10, %%" reg "11, %%" reg "4\n" op " %%" reg \
+     "10, %%" reg "11, %%" reg "5\n" op " %%" reg "10, %%" reg "11, %%" reg "6\n" op " %%" reg "10, %%" reg "11, %%" reg       \
+     "7\n" op " %%" reg "10, %%" reg "11, %%" reg "8\n" op " %%" reg "10, %%" reg "11, %%" reg "9\n"
+#define CLOBBERS                                                                                                               \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", \
+      "xmm15", "cc"
 
 // Each runs `rounds` times ten independent operations and gives the number of floating-point operations.
 double run_avx2(int64_t rounds) {
@@ -37,8 +37,8 @@ double run_avx512(int64_t rounds) {
 double run_generic(int64_t rounds) {
   double flops = static_cast<double>(rounds) * 10 * 4;
 #define PAIR(a, b) "mulps %%xmm10, %%xmm" #a "\naddps %%xmm11, %%xmm" #b "\n"
-  __asm__ volatile("xorps %%xmm10, %%xmm10\nxorps %%xmm11, %%xmm11\n1:\n" PAIR(0, 1) PAIR(2, 3) PAIR(4, 5) PAIR(6, 7) PAIR(8, 9)
-                   "dec %0\njnz 1b"
+  __asm__ volatile("xorps %%xmm10, %%xmm10\nxorps %%xmm11, %%xmm11\n1:\n" PAIR(0, 1) PAIR(2, 3) PAIR(4, 5) PAIR(6, 7)
+                       PAIR(8, 9) "dec %0\njnz 1b"
                    : "+r"(rounds)::CLOBBERS);
   return flops;
 }

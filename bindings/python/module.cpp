@@ -1,5 +1,5 @@
-// The Python module ocior._ocior: a thin layer over the public C++ API. The GIL is released while models load and run; arrays enter and
-// leave without copies where their memory allows it.
+// The Python module ocior._ocior: a thin layer over the public C++ API. The GIL is released while models load and run; arrays
+// enter and leave without copies where their memory allows it.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
@@ -20,14 +20,28 @@ namespace {
 using namespace ocior;
 
 // Exception classes by status code, with ONNX Runtime's names.
-constexpr const char* kErrorNames[] = {"", "Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
-                                       "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail", "ModelLoadCanceled", "ModelRequiresCompilation", "NotFound"};
+constexpr const char* kErrorNames[] = {"",
+                                       "Fail",
+                                       "InvalidArgument",
+                                       "NoSuchFile",
+                                       "NoModel",
+                                       "EngineError",
+                                       "RuntimeException",
+                                       "InvalidProtobuf",
+                                       "ModelLoaded",
+                                       "NotImplemented",
+                                       "InvalidGraph",
+                                       "EPFail",
+                                       "ModelLoadCanceled",
+                                       "ModelRequiresCompilation",
+                                       "NotFound"};
 PyObject* error_classes[std::size(kErrorNames)];
 
 [[noreturn]] void raise(const Status& status) {
   const auto code = static_cast<size_t>(status.code());
   PyObject* type = code < std::size(kErrorNames) && error_classes[code] ? error_classes[code] : PyExc_RuntimeError;
-  const std::string text = "[ONNXRuntimeError] : " + std::to_string(code) + " : " + (code < std::size(kErrorNames) ? kErrorNames[code] : "") + " : " + status.message();
+  const std::string text = "[ONNXRuntimeError] : " + std::to_string(code) + " : " +
+                           (code < std::size(kErrorNames) ? kErrorNames[code] : "") + " : " + status.message();
   PyErr_SetString(type, text.c_str());
   throw nb::python_error();
 }
@@ -41,11 +55,20 @@ T unwrap(Result<T> result) {
 DType dtype_of(const nb::dlpack::dtype& d) {
   using nb::dlpack::dtype_code;
   switch (static_cast<dtype_code>(d.code)) {
-    case dtype_code::Float: return d.bits == 32 ? DType::kFloat : d.bits == 64 ? DType::kDouble : d.bits == 16 ? DType::kFloat16 : DType::kUndefined;
+    case dtype_code::Float:
+      return d.bits == 32 ? DType::kFloat : d.bits == 64 ? DType::kDouble : d.bits == 16 ? DType::kFloat16 : DType::kUndefined;
     case dtype_code::Int:
-      return d.bits == 64 ? DType::kInt64 : d.bits == 32 ? DType::kInt32 : d.bits == 16 ? DType::kInt16 : d.bits == 8 ? DType::kInt8 : DType::kUndefined;
+      return d.bits == 64   ? DType::kInt64
+             : d.bits == 32 ? DType::kInt32
+             : d.bits == 16 ? DType::kInt16
+             : d.bits == 8  ? DType::kInt8
+                            : DType::kUndefined;
     case dtype_code::UInt:
-      return d.bits == 64 ? DType::kUint64 : d.bits == 32 ? DType::kUint32 : d.bits == 16 ? DType::kUint16 : d.bits == 8 ? DType::kUint8 : DType::kUndefined;
+      return d.bits == 64   ? DType::kUint64
+             : d.bits == 32 ? DType::kUint32
+             : d.bits == 16 ? DType::kUint16
+             : d.bits == 8  ? DType::kUint8
+                            : DType::kUndefined;
     case dtype_code::Bool: return DType::kBool;
     case dtype_code::Bfloat: return DType::kBFloat16;
     case dtype_code::Complex: return d.bits == 64 ? DType::kComplex64 : DType::kComplex128;
@@ -57,11 +80,20 @@ std::optional<nb::dlpack::dtype> dlpack_of(DType t) {
   using nb::dlpack::dtype_code;
   const auto bits = static_cast<uint8_t>(bits_of(t));
   switch (t) {
-    case DType::kFloat: case DType::kDouble: case DType::kFloat16: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Float), bits, 1};
-    case DType::kInt8: case DType::kInt16: case DType::kInt32: case DType::kInt64: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Int), bits, 1};
-    case DType::kUint8: case DType::kUint16: case DType::kUint32: case DType::kUint64: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::UInt), bits, 1};
+    case DType::kFloat:
+    case DType::kDouble:
+    case DType::kFloat16: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Float), bits, 1};
+    case DType::kInt8:
+    case DType::kInt16:
+    case DType::kInt32:
+    case DType::kInt64: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Int), bits, 1};
+    case DType::kUint8:
+    case DType::kUint16:
+    case DType::kUint32:
+    case DType::kUint64: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::UInt), bits, 1};
     case DType::kBool: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Bool), 8, 1};
-    case DType::kComplex64: case DType::kComplex128: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Complex), bits, 1};
+    case DType::kComplex64:
+    case DType::kComplex128: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Complex), bits, 1};
     default: return std::nullopt;
   }
 }
@@ -89,11 +121,13 @@ bool is_dense(const nb::ndarray<nb::ro>& a) {
   return true;
 }
 
-// An array (anything with the buffer protocol or DLPack, or a list) as a Value that borrows its memory; `keep` receives what must stay alive.
+// An array (anything with the buffer protocol or DLPack, or a list) as a Value that borrows its memory; `keep` receives what must
+// stay alive.
 Value value_of(nb::handle object, const std::string& name, std::deque<nb::object>& keep) {
   nb::object held = nb::borrow(object);
   if (nb::hasattr(held, "numpy") && !nb::hasattr(held, "__array_interface__")) held = held.attr("numpy")();
-  if (nb::isinstance<nb::list>(held) || nb::isinstance<nb::tuple>(held) || nb::isinstance<nb::float_>(held) || nb::isinstance<nb::int_>(held))
+  if (nb::isinstance<nb::list>(held) || nb::isinstance<nb::tuple>(held) || nb::isinstance<nb::float_>(held) ||
+      nb::isinstance<nb::int_>(held))
     held = numpy().attr("asarray")(held);
   if (nb::hasattr(held, "dtype")) {
     const std::string kind = nb::cast<std::string>(nb::str(nb::getattr(nb::getattr(held, "dtype"), "kind", nb::str("?"))));
@@ -101,13 +135,15 @@ Value value_of(nb::handle object, const std::string& name, std::deque<nb::object
   }
   nb::ndarray<nb::ro> array;
   if (!nb::try_cast(held, array))
-    raise(Status(Code::kInvalidArgument, "input '" + name + "' is a " + nb::cast<std::string>(nb::str(held.type())) + "; pass a NumPy array"));
+    raise(Status(Code::kInvalidArgument,
+                 "input '" + name + "' is a " + nb::cast<std::string>(nb::str(held.type())) + "; pass a NumPy array"));
   if (!is_dense(array)) {
     held = numpy().attr("ascontiguousarray")(held);
     array = nb::cast<nb::ndarray<nb::ro>>(held);
   }
   const DType dtype = dtype_of(array.dtype());
-  if (dtype == DType::kUndefined) raise(Status(Code::kInvalidArgument, "input '" + name + "': its element type is not supported"));
+  if (dtype == DType::kUndefined)
+    raise(Status(Code::kInvalidArgument, "input '" + name + "': its element type is not supported"));
   std::vector<int64_t> shape;
   for (size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<int64_t>(array.shape(i)));
   keep.push_back(std::move(held));
@@ -174,7 +210,8 @@ struct PySession {
   }
 };
 
-PySession load(const nb::object& model, const PySessionOptions& options, const std::vector<std::pair<std::string, std::map<std::string, std::string>>>& providers) {
+PySession load(const nb::object& model, const PySessionOptions& options,
+               const std::vector<std::pair<std::string, std::map<std::string, std::string>>>& providers) {
   SessionOptions chosen = options.options;
   chosen.providers.clear();
   for (const auto& [name, settings] : providers) chosen.providers.push_back({name, settings});
@@ -212,10 +249,12 @@ NB_MODULE(_ocior, m) {
 
   nb::class_<ValueInfo>(m, "NodeArg", "Name, type and shape of a model's input or output.")
       .def_prop_ro("name", [](const ValueInfo& v) { return v.name; })
-      .def_prop_ro("type", [](const ValueInfo& v) { return v.type_string(); }, "ONNX type, \"tensor(float)\"")
+      .def_prop_ro(
+          "type", [](const ValueInfo& v) { return v.type_string(); }, "ONNX type, \"tensor(float)\"")
       .def_prop_ro("shape", shape_of, "list of int, str (a symbol) or None")
       .def("__repr__", [](const ValueInfo& v) {
-        return "NodeArg(name='" + v.name + "', type='" + v.type_string() + "', shape=" + nb::cast<std::string>(nb::repr(shape_of(v))) + ")";
+        return "NodeArg(name='" + v.name + "', type='" + v.type_string() +
+               "', shape=" + nb::cast<std::string>(nb::repr(shape_of(v))) + ")";
       });
 
   nb::class_<ModelMetadata>(m, "ModelMetadata")
@@ -229,18 +268,30 @@ NB_MODULE(_ocior, m) {
 
   nb::class_<PySessionOptions>(m, "SessionOptions", "How a session is made; every option has a default.")
       .def(nb::init<>())
-      .def_prop_rw("intra_op_num_threads", [](const PySessionOptions& o) { return o.options.intra_op_num_threads; },
-                   [](PySessionOptions& o, int n) { o.options.intra_op_num_threads = n; }, "threads of one run; 0: all cores the process may use")
-      .def_prop_rw("graph_optimization_level", [](const PySessionOptions& o) { return static_cast<int>(o.options.optimization); },
-                   [](PySessionOptions& o, int level) { o.options.optimization = static_cast<OptimizationLevel>(level); })
-      .def("add_session_config_entry", [](PySessionOptions& o, const std::string& key, const std::string& value) { o.options.config[key] = value; }, "key"_a, "value"_a)
-      .def("get_session_config_entry", [](const PySessionOptions& o, const std::string& key) {
-        const auto it = o.options.config.find(key);
-        if (it == o.options.config.end()) raise(Status(Code::kInvalidArgument, "SessionOptions does not have configuration with key: " + key));
-        return it->second;
-      }, "key"_a)
-      .def("add_free_dimension_override_by_name", [](PySessionOptions& o, const std::string& name, int64_t value) { o.options.free_dimensions[name] = value; },
-           "name"_a, "value"_a);
+      .def_prop_rw(
+          "intra_op_num_threads", [](const PySessionOptions& o) { return o.options.intra_op_num_threads; },
+          [](PySessionOptions& o, int n) { o.options.intra_op_num_threads = n; },
+          "threads of one run; 0: all cores the process may use")
+      .def_prop_rw(
+          "graph_optimization_level", [](const PySessionOptions& o) { return static_cast<int>(o.options.optimization); },
+          [](PySessionOptions& o, int level) { o.options.optimization = static_cast<OptimizationLevel>(level); })
+      .def(
+          "add_session_config_entry",
+          [](PySessionOptions& o, const std::string& key, const std::string& value) { o.options.config[key] = value; }, "key"_a,
+          "value"_a)
+      .def(
+          "get_session_config_entry",
+          [](const PySessionOptions& o, const std::string& key) {
+            const auto it = o.options.config.find(key);
+            if (it == o.options.config.end())
+              raise(Status(Code::kInvalidArgument, "SessionOptions does not have configuration with key: " + key));
+            return it->second;
+          },
+          "key"_a)
+      .def(
+          "add_free_dimension_override_by_name",
+          [](PySessionOptions& o, const std::string& name, int64_t value) { o.options.free_dimensions[name] = value; }, "name"_a,
+          "value"_a);
 
   nb::class_<RunOptions>(m, "RunOptions", "How one run goes; `terminate = True` from another thread stops it.")
       .def(nb::init<>())
@@ -248,15 +299,23 @@ NB_MODULE(_ocior, m) {
 
   nb::class_<PySession>(m, "Session")
       .def("run", &PySession::run, "output_names"_a.none(), "input_feed"_a, "run_options"_a.none() = nullptr)
-      .def("inputs", [](const PySession& s) { return std::vector<ValueInfo>(s.session.inputs().begin(), s.session.inputs().end()); })
-      .def("outputs", [](const PySession& s) { return std::vector<ValueInfo>(s.session.outputs().begin(), s.session.outputs().end()); })
-      .def("overridable_initializers", [](const PySession& s) {
-        return std::vector<ValueInfo>(s.session.overridable_initializers().begin(), s.session.overridable_initializers().end());
-      })
+      .def("inputs",
+           [](const PySession& s) { return std::vector<ValueInfo>(s.session.inputs().begin(), s.session.inputs().end()); })
+      .def("outputs",
+           [](const PySession& s) { return std::vector<ValueInfo>(s.session.outputs().begin(), s.session.outputs().end()); })
+      .def("overridable_initializers",
+           [](const PySession& s) {
+             return std::vector<ValueInfo>(s.session.overridable_initializers().begin(),
+                                           s.session.overridable_initializers().end());
+           })
       .def("metadata", [](const PySession& s) { return s.session.metadata(); })
-      .def("providers", [](const PySession& s) { return std::vector<std::string>(s.session.providers().begin(), s.session.providers().end()); })
-      .def("explain", [](const PySession& s, bool json) { return s.session.explain(json); }, "json"_a = false);
+      .def(
+          "providers",
+          [](const PySession& s) { return std::vector<std::string>(s.session.providers().begin(), s.session.providers().end()); })
+      .def(
+          "explain", [](const PySession& s, bool json) { return s.session.explain(json); }, "json"_a = false);
 
   m.def("load", &load, "model"_a, "options"_a, "providers"_a);
-  m.def("available_providers", [] { return std::vector<std::string>(available_providers().begin(), available_providers().end()); });
+  m.def("available_providers",
+        [] { return std::vector<std::string>(available_providers().begin(), available_providers().end()); });
 }

@@ -29,7 +29,8 @@ ocior::Result<ocior::Value> ones(const ocior::ValueInfo& input, const std::map<s
   else if (input.dtype == ocior::DType::kFloat)
     for (float& x : value->as<float>()) x = 1;
   else
-    return ocior::Status(ocior::Code::kNotImplemented, "this example feeds int64 and float inputs only, not '" + input.name + "'");
+    return ocior::Status(ocior::Code::kNotImplemented,
+                         "this example feeds int64 and float inputs only, not '" + input.name + "'");
   return value;
 }
 
@@ -43,7 +44,8 @@ int main(int argc, char** argv) {
   std::map<std::string, int64_t> dimensions;
   for (int i = 2; i < argc; ++i) {
     const std::string word = argv[i];
-    if (const size_t at = word.find('='); at != std::string::npos) dimensions[word.substr(0, at)] = std::atoll(word.c_str() + at + 1);
+    if (const size_t at = word.find('='); at != std::string::npos)
+      dimensions[word.substr(0, at)] = std::atoll(word.c_str() + at + 1);
   }
   auto session = ocior::Session::load(argv[1]);
   if (!session.ok()) return fail(session.status());

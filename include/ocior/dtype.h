@@ -44,16 +44,33 @@ inline constexpr int kDTypeCount = 27;
 // Bits of one element: 4 for int4, 2 for int2; 0 for strings and undefined.
 constexpr int bits_of(DType t) {
   switch (t) {
-    case DType::kUint2: case DType::kInt2: return 2;
-    case DType::kUint4: case DType::kInt4: case DType::kFloat4E2M1: return 4;
-    case DType::kUint8: case DType::kInt8: case DType::kBool:
-    case DType::kFloat8E4M3FN: case DType::kFloat8E4M3FNUZ: case DType::kFloat8E5M2:
-    case DType::kFloat8E5M2FNUZ: case DType::kFloat8E8M0: return 8;
-    case DType::kUint16: case DType::kInt16: case DType::kFloat16: case DType::kBFloat16: return 16;
-    case DType::kFloat: case DType::kInt32: case DType::kUint32: return 32;
-    case DType::kInt64: case DType::kUint64: case DType::kDouble: case DType::kComplex64: return 64;
+    case DType::kUint2:
+    case DType::kInt2: return 2;
+    case DType::kUint4:
+    case DType::kInt4:
+    case DType::kFloat4E2M1: return 4;
+    case DType::kUint8:
+    case DType::kInt8:
+    case DType::kBool:
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E5M2FNUZ:
+    case DType::kFloat8E8M0: return 8;
+    case DType::kUint16:
+    case DType::kInt16:
+    case DType::kFloat16:
+    case DType::kBFloat16: return 16;
+    case DType::kFloat:
+    case DType::kInt32:
+    case DType::kUint32: return 32;
+    case DType::kInt64:
+    case DType::kUint64:
+    case DType::kDouble:
+    case DType::kComplex64: return 64;
     case DType::kComplex128: return 128;
-    case DType::kString: case DType::kUndefined: return 0;
+    case DType::kString:
+    case DType::kUndefined: return 0;
   }
   return 0;
 }

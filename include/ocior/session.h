@@ -17,7 +17,7 @@
 
 namespace ocior {
 
-struct SessionRep;   // src/run/session_rep.h
+struct SessionRep;  // src/run/session_rep.h
 struct BindingRep;
 
 #pragma GCC visibility push(default)
@@ -35,7 +35,7 @@ struct ValueInfo {
   DType dtype = DType::kUndefined;
   bool has_shape = false;
   std::vector<Dimension> shape;
-  std::string type_string() const;   // ONNX Runtime's words: "tensor(float)"
+  std::string type_string() const;  // ONNX Runtime's words: "tensor(float)"
 };
 
 struct ModelMetadata {
@@ -50,20 +50,20 @@ enum class LogLevel : int { kVerbose = 0, kInfo = 1, kWarning = 2, kError = 3, k
 enum class OptimizationLevel : int { kDisabled = 0, kBasic = 1, kExtended = 2, kAll = 99 };
 
 struct ProviderRequest {
-  std::string name;                                   // "CPUExecutionProvider", "CUDAExecutionProvider", …
+  std::string name;  // "CPUExecutionProvider", "CUDAExecutionProvider", …
   std::map<std::string, std::string> options;
 };
 
-// How a session is made. Keys of `config`: `ocior.precision` (highest, high, medium), `ocior.cache` (0, 1), `ocior.map_model` (0, 1),
-// `ocior.plan_cache` (number of shape plans kept), `session.set_denormal_as_zero` (0, 1); docs/options.md lists all.
+// How a session is made. Keys of `config`: `ocior.precision` (highest, high, medium), `ocior.cache` (0, 1), `ocior.map_model` (0,
+// 1), `ocior.plan_cache` (number of shape plans kept), `session.set_denormal_as_zero` (0, 1); docs/options.md lists all.
 struct SessionOptions {
-  int intra_op_num_threads = 0;                       // 0: every core the process may use
+  int intra_op_num_threads = 0;  // 0: every core the process may use
   OptimizationLevel optimization = OptimizationLevel::kAll;
-  std::vector<std::string> disabled_passes;           // names as `ocior explain` prints them
+  std::vector<std::string> disabled_passes;  // names as `ocior explain` prints them
   std::map<std::string, std::string> config;
-  std::map<std::string, int64_t> free_dimensions;     // symbol -> value, fixed for the session
-  std::vector<ProviderRequest> providers;             // empty: the CPU
-  std::function<void(LogLevel, std::string_view)> log;   // called from the thread that loads or runs; null: silent
+  std::map<std::string, int64_t> free_dimensions;       // symbol -> value, fixed for the session
+  std::vector<ProviderRequest> providers;               // empty: the CPU
+  std::function<void(LogLevel, std::string_view)> log;  // called from the thread that loads or runs; null: silent
 };
 
 // How one run goes. May be shared with another thread that calls terminate().
@@ -132,8 +132,10 @@ class Session {
   std::span<const std::string> providers() const;
 
   // Runs the model. `feeds` holds every input once; `output_names` empty means all outputs in the model's order.
-  // Errors: unknown, missing or doubled names, wrong dtype, rank or dimension (each named with expected and got), a failed node, termination.
-  Result<std::vector<Value>> run(std::span<const Feed> feeds, std::span<const std::string> output_names = {}, RunOptions* options = nullptr) const;
+  // Errors: unknown, missing or doubled names, wrong dtype, rank or dimension (each named with expected and got), a failed node,
+  // termination.
+  Result<std::vector<Value>> run(std::span<const Feed> feeds, std::span<const std::string> output_names = {},
+                                 RunOptions* options = nullptr) const;
   Status run(IoBinding& binding, RunOptions* options = nullptr) const;
 
   // Reports as text or JSON: the fusions that fired or why not, kernels and precision per node, memory of each shape plan.
@@ -142,10 +144,10 @@ class Session {
   Result<std::string> dump(std::string_view stage) const;
 
   struct MemoryStats {
-    size_t weights = 0;          // bytes of packed and plain constants
-    size_t weights_mapped = 0;   // of these, in the shared cache file
-    size_t workspaces = 0;       // bytes of activation memory held
-    int64_t shape_plans = 0;     // plans in the cache
+    size_t weights = 0;         // bytes of packed and plain constants
+    size_t weights_mapped = 0;  // of these, in the shared cache file
+    size_t workspaces = 0;      // bytes of activation memory held
+    int64_t shape_plans = 0;    // plans in the cache
     int64_t plan_hits = 0, plan_misses = 0;
   };
   MemoryStats memory_stats() const;

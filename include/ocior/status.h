@@ -50,16 +50,25 @@ class [[nodiscard]] Status {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                                    // NOLINT: implicit on purpose
-  Result(Status status) : status_(std::move(status)) { assert(!status_.ok()); }   // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}                                  // NOLINT: implicit on purpose
+  Result(Status status) : status_(std::move(status)) { assert(!status_.ok()); }  // NOLINT: implicit on purpose
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }
   const Status& status() const { return status_; }
 
-  T& value() & { assert(value_); return *value_; }
-  const T& value() const& { assert(value_); return *value_; }
-  T&& value() && { assert(value_); return std::move(*value_); }
+  T& value() & {
+    assert(value_);
+    return *value_;
+  }
+  const T& value() const& {
+    assert(value_);
+    return *value_;
+  }
+  T&& value() && {
+    assert(value_);
+    return std::move(*value_);
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T&& operator*() && { return std::move(*this).value(); }
@@ -76,10 +85,9 @@ class [[nodiscard]] Result {
 }  // namespace ocior
 
 // Returns from the enclosing function when `expr` (a Status) is not ok.
-#define OCIOR_RETURN_IF_ERROR(expr)                                 \
-  do {                                                              \
-    if (::ocior::Status ocior_status_ = (expr); !ocior_status_.ok()) \
-      return ocior_status_;                                         \
+#define OCIOR_RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                                     \
+    if (::ocior::Status ocior_status_ = (expr); !ocior_status_.ok()) return ocior_status_; \
   } while (0)
 
 #define OCIOR_CONCAT_INNER_(a, b) a##b

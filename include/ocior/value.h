@@ -1,5 +1,6 @@
 // Values: tensors (in any memory), sequences, maps and optionals, as they enter and leave a session.
-// A Value is a cheap handle; copies share the data. Reading one Value from many threads is safe, writing to its data is the caller's business.
+// A Value is a cheap handle; copies share the data. Reading one Value from many threads is safe, writing to its data is the
+// caller's business.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +16,8 @@
 
 namespace ocior {
 
-class Tensor;      // src/tensor/tensor.h
-struct ValueRep;   // src/tensor/value_rep.h
+class Tensor;     // src/tensor/tensor.h
+struct ValueRep;  // src/tensor/value_rep.h
 
 #pragma GCC visibility push(default)
 
@@ -51,8 +52,8 @@ class Value {
   // An uninitialised dense tensor that owns its memory. Fails on negative dimensions, overflow, or when memory runs out.
   static Result<Value> tensor(DType dtype, std::span<const int64_t> shape, Allocator* allocator = nullptr);
   // A dense tensor over the caller's memory of `bytes` bytes, kept alive by `keep` (or by the caller, when null).
-  static Result<Value> view(DType dtype, std::span<const int64_t> shape, void* data, size_t bytes, std::shared_ptr<const void> keep = nullptr,
-                            MemoryInfo memory = {});
+  static Result<Value> view(DType dtype, std::span<const int64_t> shape, void* data, size_t bytes,
+                            std::shared_ptr<const void> keep = nullptr, MemoryInfo memory = {});
   // A tensor of UTF-8 strings, shape's product of them.
   static Result<Value> strings(std::span<const int64_t> shape, std::vector<std::string> values);
   // Convenience: a dense copy of `values`.
@@ -71,8 +72,14 @@ class Value {
   const void* data() const;
   MemoryInfo memory() const;
   std::span<const std::string> string_data() const;
-  template <class T> std::span<T> as() { return {static_cast<T*>(data()), static_cast<size_t>(element_count())}; }
-  template <class T> std::span<const T> as() const { return {static_cast<const T*>(data()), static_cast<size_t>(element_count())}; }
+  template <class T>
+  std::span<T> as() {
+    return {static_cast<T*>(data()), static_cast<size_t>(element_count())};
+  }
+  template <class T>
+  std::span<const T> as() const {
+    return {static_cast<const T*>(data()), static_cast<size_t>(element_count())};
+  }
 
   // The tensor inside (engine's own type); null for other kinds.
   const Tensor* get_tensor() const;
@@ -83,17 +90,50 @@ class Value {
 
 template <class T>
 constexpr DType dtype_for();
-template <> constexpr DType dtype_for<float>() { return DType::kFloat; }
-template <> constexpr DType dtype_for<double>() { return DType::kDouble; }
-template <> constexpr DType dtype_for<int8_t>() { return DType::kInt8; }
-template <> constexpr DType dtype_for<uint8_t>() { return DType::kUint8; }
-template <> constexpr DType dtype_for<int16_t>() { return DType::kInt16; }
-template <> constexpr DType dtype_for<uint16_t>() { return DType::kUint16; }
-template <> constexpr DType dtype_for<int32_t>() { return DType::kInt32; }
-template <> constexpr DType dtype_for<uint32_t>() { return DType::kUint32; }
-template <> constexpr DType dtype_for<int64_t>() { return DType::kInt64; }
-template <> constexpr DType dtype_for<uint64_t>() { return DType::kUint64; }
-template <> constexpr DType dtype_for<bool>() { return DType::kBool; }
+template <>
+constexpr DType dtype_for<float>() {
+  return DType::kFloat;
+}
+template <>
+constexpr DType dtype_for<double>() {
+  return DType::kDouble;
+}
+template <>
+constexpr DType dtype_for<int8_t>() {
+  return DType::kInt8;
+}
+template <>
+constexpr DType dtype_for<uint8_t>() {
+  return DType::kUint8;
+}
+template <>
+constexpr DType dtype_for<int16_t>() {
+  return DType::kInt16;
+}
+template <>
+constexpr DType dtype_for<uint16_t>() {
+  return DType::kUint16;
+}
+template <>
+constexpr DType dtype_for<int32_t>() {
+  return DType::kInt32;
+}
+template <>
+constexpr DType dtype_for<uint32_t>() {
+  return DType::kUint32;
+}
+template <>
+constexpr DType dtype_for<int64_t>() {
+  return DType::kInt64;
+}
+template <>
+constexpr DType dtype_for<uint64_t>() {
+  return DType::kUint64;
+}
+template <>
+constexpr DType dtype_for<bool>() {
+  return DType::kBool;
+}
 
 template <class T>
 Result<Value> Value::of(std::span<const int64_t> shape, std::span<const T> values) {

@@ -48,7 +48,9 @@ struct AttributePrinter {
   std::string operator()(const std::vector<float>& v) const { return fmt::format("[{}]f", fmt::join(v, ", ")); }
   std::string operator()(const std::vector<std::string>& v) const { return fmt::format("[\"{}\"]", fmt::join(v, "\", \"")); }
   std::string operator()(const Tensor& v) const { return text_of(v); }
-  std::string operator()(const std::shared_ptr<Graph>& v) const { return fmt::format("graph@{}", static_cast<const void*>(v.get())); }
+  std::string operator()(const std::shared_ptr<Graph>& v) const {
+    return fmt::format("graph@{}", static_cast<const void*>(v.get()));
+  }
   std::string operator()(const Type& v) const { return v.text(); }
 };
 
@@ -56,7 +58,8 @@ struct AttributePrinter {
 
 std::string to_string(const Attributes& attributes) {
   std::string out;
-  for (const auto& [name, value] : attributes) out += (out.empty() ? "" : ", ") + name + "=" + std::visit(AttributePrinter{}, value);
+  for (const auto& [name, value] : attributes)
+    out += (out.empty() ? "" : ", ") + name + "=" + std::visit(AttributePrinter{}, value);
   return out;
 }
 
@@ -75,7 +78,8 @@ ValueId Graph::add_constant(std::string value_name, std::shared_ptr<const Tensor
   return id;
 }
 
-NodeId Graph::add_node(std::string node_name, std::shared_ptr<const Op> op, std::vector<ValueId> inputs, std::vector<ValueId> outputs) {
+NodeId Graph::add_node(std::string node_name, std::shared_ptr<const Op> op, std::vector<ValueId> inputs,
+                       std::vector<ValueId> outputs) {
   const auto id = static_cast<NodeId>(nodes_.size());
   for (size_t i = 0; i < inputs.size(); ++i)
     if (inputs[i] != kNone) mutable_value(inputs[i]).uses.push_back({id, static_cast<int>(i)});
@@ -123,8 +127,8 @@ Result<std::vector<NodeId>> Graph::order() const {
       const NodeId producer = value(input).producer;
       if (producer == kNone || marks[static_cast<size_t>(producer)] == Mark::kDone) continue;
       if (marks[static_cast<size_t>(producer)] == Mark::kOpen)
-        return error(Code::kInvalidGraph, "the graph has a cycle through node '{}' ({}), which needs its own result '{}'", node(producer).name,
-                     node(producer).op->name(), value(input).name);
+        return error(Code::kInvalidGraph, "the graph has a cycle through node '{}' ({}), which needs its own result '{}'",
+                     node(producer).name, node(producer).op->name(), value(input).name);
       marks[static_cast<size_t>(producer)] = Mark::kOpen;
       stack.push_back({producer, 0});
     }
@@ -157,7 +161,8 @@ std::string print(const Graph& graph) {
     out += node.name.empty() ? "\n" : "  " + node.name + "\n";
   }
   out += "  return ";
-  for (size_t i = 0; i < graph.outputs().size(); ++i) out += (i ? ", " : "") + graph.output_names()[i] + "=" + name(graph.outputs()[i]);
+  for (size_t i = 0; i < graph.outputs().size(); ++i)
+    out += (i ? ", " : "") + graph.output_names()[i] + "=" + name(graph.outputs()[i]);
   return out + "\n}\n";
 }
 
@@ -170,13 +175,16 @@ Status verify(const Graph& graph) {
       const ValueInfo& v = graph.value(n.inputs[k]);
       const Use use{static_cast<NodeId>(i), static_cast<int>(k)};
       if (std::find(v.uses.begin(), v.uses.end(), use) == v.uses.end())
-        return error(Code::kInvalidGraph, "node '{}' ({}) reads '{}', which does not list it as a use", n.name, n.op->name(), v.name);
+        return error(Code::kInvalidGraph, "node '{}' ({}) reads '{}', which does not list it as a use", n.name, n.op->name(),
+                     v.name);
       if (v.producer != kNone && graph.node(v.producer).dead)
         return error(Code::kInvalidGraph, "node '{}' ({}) reads '{}' of a removed node", n.name, n.op->name(), v.name);
     }
     for (size_t k = 0; k < n.outputs.size(); ++k)
-      if (n.outputs[k] != kNone && (graph.value(n.outputs[k]).producer != static_cast<NodeId>(i) || graph.value(n.outputs[k]).producer_index != static_cast<int>(k)))
-        return error(Code::kInvalidGraph, "'{}' does not know node '{}' ({}) as its producer", graph.value(n.outputs[k]).name, n.name, n.op->name());
+      if (n.outputs[k] != kNone && (graph.value(n.outputs[k]).producer != static_cast<NodeId>(i) ||
+                                    graph.value(n.outputs[k]).producer_index != static_cast<int>(k)))
+        return error(Code::kInvalidGraph, "'{}' does not know node '{}' ({}) as its producer", graph.value(n.outputs[k]).name,
+                     n.name, n.op->name());
   }
   return graph.order().status();
 }

@@ -1,5 +1,5 @@
-// Tests of the graph: order, cycles, Patch, the verifier and what errors of inference say. The operators are made up here, for the layer
-// knows none.
+// Tests of the graph: order, cycles, Patch, the verifier and what errors of inference say. The operators are made up here, for
+// the layer knows none.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -170,7 +170,7 @@ TEST(Patch, SweepIsTransitiveAndKeepsWhatIsRead) {
 TEST(Patch, SweepOfManyReadersOfOneValueIsLinear) {
   Fixture f;
   const ValueId x = f.input("x");
-  for (int i = 0; i < 300000; ++i) f.node("n", {x}, {f.value("y")});   // quadratic time would be minutes
+  for (int i = 0; i < 300000; ++i) f.node("n", {x}, {f.value("y")});  // quadratic time would be minutes
   EXPECT_EQ(Patch(f.g).sweep(), 300000);
   EXPECT_TRUE(f.g.value(x).uses.empty());
 }
@@ -267,11 +267,14 @@ TEST(Print, ShowsTypesConstantsAndOutputs) {
   f.node("the node", {x, f.g.add_constant("two", std::make_shared<const Tensor>(Tensor::of<float>({1}, {2}))), kNone}, {y});
   f.g.add_output(y, "result");
   ASSERT_TRUE(infer(f.g).ok());
-  EXPECT_EQ(print(f.g), "graph small(\n  %x: float[b, 3]\n) {\n  %y = test:Fake(%x, float[1]{2}, _)  // float[b, 3]  the node\n  return result=%y\n}\n");
+  EXPECT_EQ(print(f.g),
+            "graph small(\n  %x: float[b, 3]\n) {\n  %y = test:Fake(%x, float[1]{2}, _)  // float[b, 3]  the node\n  return "
+            "result=%y\n}\n");
 }
 
 TEST(AttributesText, TellsValuesApart) {
-  EXPECT_EQ(to_string(Attributes{{"axis", int64_t{1}}, {"epsilon", 1e-5f}, {"mode", std::string("edge")}}), "axis=1, epsilon=1e-05f, mode=\"edge\"");
+  EXPECT_EQ(to_string(Attributes{{"axis", int64_t{1}}, {"epsilon", 1e-5f}, {"mode", std::string("edge")}}),
+            "axis=1, epsilon=1e-05f, mode=\"edge\"");
   EXPECT_EQ(to_string(Attributes{{"p", std::vector<int64_t>{0, 2}}}), "p=[0, 2]");
   Tensor a = std::move(Tensor::allocate(DType::kFloat, {100})).value();
   std::fill_n(a.as<float>(), 100, 1.0f);
@@ -282,7 +285,8 @@ TEST(AttributesText, TellsValuesApart) {
 }
 
 TEST(TypeText, CoversContainers) {
-  Type sequence{Value::Kind::kSequence, DType::kUndefined, std::nullopt, std::make_shared<const Type>(Type::tensor(DType::kInt64))};
+  Type sequence{Value::Kind::kSequence, DType::kUndefined, std::nullopt,
+                std::make_shared<const Type>(Type::tensor(DType::kInt64))};
   EXPECT_EQ(sequence.text(), "seq(int64[?])");
   EXPECT_EQ(Type::tensor(DType::kFloat, Dims{}).text(), "float[]");
 }

@@ -7,11 +7,12 @@
 namespace ocior::graph {
 namespace {
 
-constexpr size_t kMaxData = 1024;   // elements of a value whose contents inference follows
+constexpr size_t kMaxData = 1024;  // elements of a value whose contents inference follows
 
 class GraphShapeContext final : public ShapeContext {
  public:
-  GraphShapeContext(Graph& graph, NodeId node) : graph_(graph), node_id_(node), node_(graph.node(node)), data_(node_.inputs.size()) {}
+  GraphShapeContext(Graph& graph, NodeId node)
+      : graph_(graph), node_id_(node), node_(graph.node(node)), data_(node_.inputs.size()) {}
 
   int inputs() const override { return static_cast<int>(node_.inputs.size()); }
   int outputs() const override { return static_cast<int>(node_.outputs.size()); }
@@ -24,7 +25,8 @@ class GraphShapeContext final : public ShapeContext {
     const ValueInfo& v = graph_.value(input(i));
     if (v.data) return v.data.get();
     const Tensor* t = constant(i);
-    if (!t || (t->dtype() != DType::kInt64 && t->dtype() != DType::kInt32 && t->dtype() != DType::kBool) || t->count() > static_cast<int64_t>(kMaxData))
+    if (!t || (t->dtype() != DType::kInt64 && t->dtype() != DType::kInt32 && t->dtype() != DType::kBool) ||
+        t->count() > static_cast<int64_t>(kMaxData))
       return nullptr;
     auto& slot = data_[static_cast<size_t>(i)];
     if (!slot) {
@@ -40,10 +42,12 @@ class GraphShapeContext final : public ShapeContext {
   }
   void set_data(int i, Dims elements) override {
     const ValueId id = node_.outputs[static_cast<size_t>(i)];
-    if (id != kNone && elements.size() <= kMaxData) graph_.mutable_value(id).data = std::make_shared<const Dims>(std::move(elements));
+    if (id != kNone && elements.size() <= kMaxData)
+      graph_.mutable_value(id).data = std::make_shared<const Dims>(std::move(elements));
   }
   Dim fresh(std::string_view hint) override {
-    return Dim::symbol(fmt::format("{}_{}_{}", hint, node_.outputs.empty() || node_.outputs[0] == kNone ? node_id_ : node_.outputs[0], counter_++));
+    return Dim::symbol(fmt::format("{}_{}_{}", hint,
+                                   node_.outputs.empty() || node_.outputs[0] == kNone ? node_id_ : node_.outputs[0], counter_++));
   }
 
  private:
@@ -51,7 +55,7 @@ class GraphShapeContext final : public ShapeContext {
 
   Graph& graph_;
   NodeId node_id_;
-  const Node node_;   // a copy: infer of subgraphs may add values
+  const Node node_;  // a copy: infer of subgraphs may add values
   mutable std::vector<std::unique_ptr<Dims>> data_;
   int counter_ = 0;
 };
@@ -65,15 +69,17 @@ Status infer_node(Graph& graph, NodeId id) {
     if (node.outputs[i] != kNone) declared[i] = graph.value(node.outputs[i]).type;
   for (const ValueId in : node.inputs)
     if (in != kNone && graph.value(in).type.is_tensor() && graph.value(in).type.dtype == DType::kUndefined)
-      return error(Code::kInvalidGraph, "node '{}' ({}): the type of its input '{}' is unknown", node.name, node.op->name(), graph.value(in).name);
+      return error(Code::kInvalidGraph, "node '{}' ({}): the type of its input '{}' is unknown", node.name, node.op->name(),
+                   graph.value(in).name);
   GraphShapeContext context(graph, id);
   OCIOR_RETURN_IF_ERROR(with_context(node.op->infer(context), fmt::format("node '{}' ({})", node.name, node.op->name())));
-  for (size_t i = 0; i < node.outputs.size(); ++i) {   // where inference knows less than the file declares, the file wins
+  for (size_t i = 0; i < node.outputs.size(); ++i) {  // where inference knows less than the file declares, the file wins
     if (node.outputs[i] == kNone) continue;
     Type& type = graph.mutable_value(node.outputs[i]).type;
-    if (declared[i].dtype != DType::kUndefined && type.is_tensor() && type.dtype != DType::kUndefined && declared[i].dtype != type.dtype)
-      return error(Code::kInvalidGraph, "node '{}' ({}) gives {} for '{}', but the model declares {}", node.name, node.op->name(), name_of(type.dtype),
-                   graph.value(node.outputs[i]).name, name_of(declared[i].dtype));
+    if (declared[i].dtype != DType::kUndefined && type.is_tensor() && type.dtype != DType::kUndefined &&
+        declared[i].dtype != type.dtype)
+      return error(Code::kInvalidGraph, "node '{}' ({}) gives {} for '{}', but the model declares {}", node.name, node.op->name(),
+                   name_of(type.dtype), graph.value(node.outputs[i]).name, name_of(declared[i].dtype));
     if (type.dtype == DType::kUndefined && type.is_tensor()) type.dtype = declared[i].dtype;
     if (!type.shape && declared[i].shape) type.shape = declared[i].shape;
   }

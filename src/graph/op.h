@@ -19,14 +19,14 @@ class ShapeContext {
   virtual ~ShapeContext() = default;
   virtual int inputs() const = 0;
   virtual int outputs() const = 0;
-  virtual bool has(int i) const = 0;                                   // input i is given (not omitted)
+  virtual bool has(int i) const = 0;  // input i is given (not omitted)
   virtual const Type& in(int i) const = 0;
-  virtual const Tensor* constant(int i) const = 0;                     // the value of input i when it is known now, else null
+  virtual const Tensor* constant(int i) const = 0;  // the value of input i when it is known now, else null
   // Elements of a small integer input as dims when they are known at least symbolically (rank 0 or 1, or flattened), else null.
   virtual const Dims* data(int i) const = 0;
   virtual void set(int i, Type type) = 0;
   virtual void set_data(int i, Dims elements) = 0;
-  virtual Dim fresh(std::string_view hint) = 0;                        // a dim nothing is known of
+  virtual Dim fresh(std::string_view hint) = 0;  // a dim nothing is known of
 
   // Shorthands.
   DType dtype(int i) const { return in(i).dtype; }
@@ -42,21 +42,21 @@ class RefContext {
   virtual int outputs() const = 0;
   virtual bool has(int i) const = 0;
   virtual const Tensor& in(int i) const = 0;
-  virtual bool wants(int i) const = 0;                                 // output i has a name
+  virtual bool wants(int i) const = 0;  // output i has a name
   virtual Tensor& out(int i) = 0;
-  virtual Status allocate(int i, DType dtype, Shape shape) = 0;        // (re)allocates output i
+  virtual Status allocate(int i, DType dtype, Shape shape) = 0;  // (re)allocates output i
 };
 
 class Op {
  public:
   virtual ~Op() = default;
   virtual std::string_view name() const = 0;
-  virtual std::string_view domain() const = 0;                         // "" is ai.onnx; "ai.ocior" is ours
-  virtual int opset() const = 0;                                       // of its domain, as imported
-  virtual const Attributes& attributes() const = 0;                    // as parsed, defaults left out
+  virtual std::string_view domain() const = 0;       // "" is ai.onnx; "ai.ocior" is ours
+  virtual int opset() const = 0;                     // of its domain, as imported
+  virtual const Attributes& attributes() const = 0;  // as parsed, defaults left out
   virtual Status infer(ShapeContext& c) const = 0;
   virtual Status reference(RefContext& c) const = 0;
-  virtual bool pure() const = 0;                                       // same inputs, same outputs: may be folded and shared
+  virtual bool pure() const = 0;  // same inputs, same outputs: may be folded and shared
   virtual std::span<const std::shared_ptr<Graph>> subgraphs() const = 0;
 };
 

@@ -7,7 +7,8 @@
 
 namespace ocior::graph {
 
-Result<std::vector<ValueId>> Patch::add(std::shared_ptr<const Op> op, std::vector<ValueId> inputs, int outputs, std::string name) {
+Result<std::vector<ValueId>> Patch::add(std::shared_ptr<const Op> op, std::vector<ValueId> inputs, int outputs,
+                                        std::string name) {
   if (name.empty()) name = fmt::format("{}_{}", op->name(), graph_.node_count());
   std::vector<ValueId> out;
   for (int i = 0; i < outputs; ++i) out.push_back(graph_.add_value(fmt::format("{}/{}", name, i), {}));
@@ -22,7 +23,8 @@ Result<std::vector<ValueId>> Patch::add(std::shared_ptr<const Op> op, std::vecto
 }
 
 ValueId Patch::constant(Tensor tensor, const std::string& name_hint) {
-  return graph_.add_constant(fmt::format("{}#{}", name_hint, graph_.value_count()), std::make_shared<const Tensor>(std::move(tensor)));
+  return graph_.add_constant(fmt::format("{}#{}", name_hint, graph_.value_count()),
+                             std::make_shared<const Tensor>(std::move(tensor)));
 }
 
 void Patch::replace(ValueId from, ValueId to) {
@@ -57,7 +59,8 @@ int Patch::sweep() {
   while (!work.empty()) {
     Node& node = graph_.nodes_[static_cast<size_t>(work.back())];
     work.pop_back();
-    if (node.dead || std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && readers[static_cast<size_t>(v)] > 0; }))
+    if (node.dead || std::any_of(node.outputs.begin(), node.outputs.end(),
+                                 [&](ValueId v) { return v != kNone && readers[static_cast<size_t>(v)] > 0; }))
       continue;
     node.dead = true;
     ++removed;

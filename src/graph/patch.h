@@ -1,5 +1,5 @@
-// Patch: the only way in which a pass changes a graph. It adds nodes and constants, redirects readers and removes what became unread,
-// keeping use lists, graph outputs and inferred types right. Applied at once; a Patch is not reusable after apply().
+// Patch: the only way in which a pass changes a graph. It adds nodes and constants, redirects readers and removes what became
+// unread, keeping use lists, graph outputs and inferred types right. Applied at once; a Patch is not reusable after apply().
 #pragma once
 
 #include <memory>
@@ -15,7 +15,8 @@ class Patch {
   explicit Patch(Graph& graph) : graph_(graph) {}
 
   // A new node reading `inputs`; its output values are made and typed by the operator's own infer(). Fails when infer() does.
-  Result<std::vector<ValueId>> add(std::shared_ptr<const Op> op, std::vector<ValueId> inputs, int outputs = 1, std::string name = "");
+  Result<std::vector<ValueId>> add(std::shared_ptr<const Op> op, std::vector<ValueId> inputs, int outputs = 1,
+                                   std::string name = "");
   ValueId constant(Tensor tensor, const std::string& name_hint);
   // All readers of `from` (graph outputs too) read `to` instead.
   void replace(ValueId from, ValueId to);

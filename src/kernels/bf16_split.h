@@ -1,8 +1,8 @@
 // fp32 values as sums of bf16 parts, for products on bf16 tiles. A leaf header: everything is inlined, in ocior::OCIOR_ISA.
 //
-// Three parts hold a value exactly (8 + 8 + 8 significant bits), two hold about 16 bits, one is the value rounded to nearest even.
-// Rounding that would overflow truncates instead; infinities and NaN stand in the first part, the others are then 0. Parts below 2^-126
-// count as zero in the tiles, so a value under 2^-110 keeps fewer bits and a subnormal counts as zero.
+// Three parts hold a value exactly (8 + 8 + 8 significant bits), two hold about 16 bits, one is the value rounded to nearest
+// even. Rounding that would overflow truncates instead; infinities and NaN stand in the first part, the others are then 0. Parts
+// below 2^-126 count as zero in the tiles, so a value under 2^-110 keeps fewer bits and a subnormal counts as zero.
 #pragma once
 
 #include "simd/vec.h"
@@ -17,8 +17,8 @@ struct Split {
 
 constexpr int32_t kHighHalf = static_cast<int32_t>(0xffff0000u);
 
-// x rounded to bf16 (low half 0), its remainder in `rest`. kEven: ties to even, as conversions to bf16 do; else away from zero, which
-// is cheaper and as good where the remainder is kept.
+// x rounded to bf16 (low half 0), its remainder in `rest`. kEven: ties to even, as conversions to bf16 do; else away from zero,
+// which is cheaper and as good where the remainder is kept.
 template <bool kEven>
 OCIOR_INLINE I32 round_bf16(F32 x, F32& rest) {
   const I32 u = bits(x), size = u & splat_int(INT32_MAX);

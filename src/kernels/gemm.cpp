@@ -1,5 +1,5 @@
-// The matrix product of the kernel table: fp32 on every instruction set, bf16 tiles on top where the table has them. Compiled once per
-// ISA. What computes a product is decided by its whole shape and its precision, never by a chunk.
+// The matrix product of the kernel table: fp32 on every instruction set, bf16 tiles on top where the table has them. Compiled
+// once per ISA. What computes a product is decided by its whole shape and its precision, never by a chunk.
 #include "kernels/gemm_f32.h"
 #include "kernels/table.h"
 #if OCIOR_ISA_amx
@@ -30,7 +30,8 @@ size_t gemm_b_bytes(int64_t n, int64_t k, Precision precision) {
   return tiles_store_b(n, k, precision) ? tiles_b_bytes(n, k) : f32_b_bytes(n, k);
 }
 
-void gemm_pack_b(const float* b, int64_t ldb, bool transposed, int64_t n, int64_t k, int64_t n0, int64_t n1, Precision precision, void* packed) {
+void gemm_pack_b(const float* b, int64_t ldb, bool transposed, int64_t n, int64_t k, int64_t n0, int64_t n1, Precision precision,
+                 void* packed) {
   if (tiles_store_b(n, k, precision)) return tiles_pack_b(b, ldb, transposed, n, k, n0, n1, packed);
   f32_pack_b(b, ldb, transposed, n, k, n0, n1, static_cast<float*>(packed));
 }
@@ -54,7 +55,8 @@ void gemm_pack_a(const GemmArgs& args, int64_t m0, int64_t m1) {
 
 void gemm_chunk(const GemmArgs& args, const GemmGrid& grid, int64_t m_chunk, int64_t n_chunk) {
   const int64_t m0 = m_chunk * grid.m_step, n0 = n_chunk * grid.n_step;
-  const int64_t m1 = args.m - m0 < grid.m_step ? args.m : m0 + grid.m_step, n1 = args.n - n0 < grid.n_step ? args.n : n0 + grid.n_step;
+  const int64_t m1 = args.m - m0 < grid.m_step ? args.m : m0 + grid.m_step,
+                n1 = args.n - n0 < grid.n_step ? args.n : n0 + grid.n_step;
   const int parts = tiles_parts(args.m, args.n, args.k, args.precision);
   if (parts > 0) tiles_block(args, parts, m0, m1, n0, n1);
   else f32_block(args, m0, m1, n0, n1);

@@ -1,5 +1,5 @@
-// The last step of every matrix product: rows of finished sums become rows of C. Included by the GEMM kernels of each instruction set.
-// A leaf header: everything is inlined or a template and lives in ocior::OCIOR_ISA.
+// The last step of every matrix product: rows of finished sums become rows of C. Included by the GEMM kernels of each instruction
+// set. A leaf header: everything is inlined or a template and lives in ocior::OCIOR_ISA.
 #pragma once
 
 #include "kernels/table.h"
@@ -19,11 +19,11 @@ OCIOR_INLINE const float* panel_bias(const GemmArgs& args, int64_t n0, int64_t w
   return padded;
 }
 
-// Rows of sums, row stride `ld`, columns [n0, n0 + cols) of rows [m0, m0 + rows) of C; `bias` starts at column n0 and is readable for a
-// whole number of vectors. A lambda per activation keeps the switch out of the loop.
+// Rows of sums, row stride `ld`, columns [n0, n0 + cols) of rows [m0, m0 + rows) of C; `bias` starts at column n0 and is readable
+// for a whole number of vectors. A lambda per activation keeps the switch out of the loop.
 template <class F>
-void finish_with(const GemmArgs& args, const float* sums, int64_t ld, const float* bias, int64_t m0, int64_t n0, int64_t rows, int64_t cols,
-                 F act) {
+void finish_with(const GemmArgs& args, const float* sums, int64_t ld, const float* bias, int64_t m0, int64_t n0, int64_t rows,
+                 int64_t cols, F act) {
   const Epilogue& e = args.epilogue;
   const F32 alpha = splat(e.alpha);
   for (int64_t i = 0; i < rows; ++i) {
@@ -43,7 +43,8 @@ void finish_with(const GemmArgs& args, const float* sums, int64_t ld, const floa
 }
 
 // The same for the activation of `args`; `sums` is readable for a whole number of vectors in every row.
-inline void finish(const GemmArgs& args, const float* sums, int64_t ld, const float* bias, int64_t m0, int64_t n0, int64_t rows, int64_t cols) {
+inline void finish(const GemmArgs& args, const float* sums, int64_t ld, const float* bias, int64_t m0, int64_t n0, int64_t rows,
+                   int64_t cols) {
   const F32 lo = splat(args.epilogue.lo), hi = splat(args.epilogue.hi);
   const auto run = [&](auto act) { finish_with(args, sums, ld, bias, m0, n0, rows, cols, act); };
   // NaN passes through: min and max return their second operand where one is NaN.

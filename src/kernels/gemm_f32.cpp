@@ -1,6 +1,6 @@
 // The fp32 matrix product: register tiles over packed panels of B, small and large M from the same panels. Compiled once per ISA.
-// Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): a slice of one panel stays in L1
-// while the rows of A pass by; here the packed B is the long-lived operand and A is read in place.
+// Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): a slice of one panel stays in
+// L1 while the rows of A pass by; here the packed B is the long-lived operand and A is read in place.
 #include "kernels/gemm_f32.h"
 
 #include "kernels/gemm_epilogue.h"
@@ -8,26 +8,26 @@
 namespace ocior::OCIOR_ISA {
 namespace {
 
-constexpr int64_t kMaxRows = 192;   // rows of a chunk: bounds the partial sums on the stack
-constexpr int64_t kDepth = 512;     // k of a panel's slice
-constexpr int64_t kMaxPanels = 4;   // panels side by side when there are few rows
+constexpr int64_t kMaxRows = 192;  // rows of a chunk: bounds the partial sums on the stack
+constexpr int64_t kDepth = 512;    // k of a panel's slice
+constexpr int64_t kMaxPanels = 4;  // panels side by side when there are few rows
 
 // One call of a register tile.
 struct Tile {
   const float* a;
   int64_t lda;
   const float* b;
-  int64_t b_panel;       // floats between two panels
+  int64_t b_panel;  // floats between two panels
   int64_t k;
-  const float* in;       // earlier sums, row stride kPanel; null: zeros
+  const float* in;  // earlier sums, row stride kPanel; null: zeros
   float* out;
   int64_t ld_out;
-  const float* bias;     // null: out receives the bare sums
+  const float* bias;  // null: out receives the bare sums
   float alpha;
   bool relu;
   const float* residual;
   int64_t ld_residual;
-  const char* ahead;     // what to bring near while computing, one line per kUnroll steps
+  const char* ahead;  // what to bring near while computing, one line per kUnroll steps
   int64_t ahead_step;
 };
 
@@ -40,8 +40,8 @@ struct Sums {
   F32 v[kRows][kVecs];
 
   OCIOR_INLINE void start(const Tile& t) {
-    OCIOR_UNROLL for (int i = 0; i < kRows; ++i)
-      OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) v[i][j] = t.in == nullptr ? zero() : load(t.in + i * kPanel + j * kLanes);
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i) OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) v[i][j] =
+        t.in == nullptr ? zero() : load(t.in + i * kPanel + j * kLanes);
   }
 
   // Adds a[i * lda] * b[...] for one k.
@@ -55,14 +55,13 @@ struct Sums {
   }
 
   OCIOR_INLINE void finish(const Tile& t) {
-    OCIOR_UNROLL for (int i = 0; i < kRows; ++i)
-      OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) {
-        F32 y = v[i][j];
-        if (t.bias != nullptr) y = fma(y, splat(t.alpha), load(t.bias + j * kLanes));
-        if (t.relu) y = max(zero(), y);
-        if (t.residual != nullptr) y = y + load(t.residual + i * t.ld_residual + j * kLanes);
-        store(y, t.out + i * t.ld_out + j * kLanes);
-      }
+    OCIOR_UNROLL for (int i = 0; i < kRows; ++i) OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) {
+      F32 y = v[i][j];
+      if (t.bias != nullptr) y = fma(y, splat(t.alpha), load(t.bias + j * kLanes));
+      if (t.relu) y = max(zero(), y);
+      if (t.residual != nullptr) y = y + load(t.residual + i * t.ld_residual + j * kLanes);
+      store(y, t.out + i * t.ld_out + j * kLanes);
+    }
   }
 };
 
@@ -116,18 +115,20 @@ struct MakeRows<0, kRow...> {
 };
 template <int... kRow>
 constexpr TileTable make_tiles(RowList<kRow...>) {
-  return {{{tile_or_null<1, kRow>()...}, {tile_or_null<2, kRow>()...}, {tile_or_null<3, kRow>()...}, {tile_or_null<4, kRow>()...}}};
+  return {
+      {{tile_or_null<1, kRow>()...}, {tile_or_null<2, kRow>()...}, {tile_or_null<3, kRow>()...}, {tile_or_null<4, kRow>()...}}};
 }
 constexpr TileTable kTiles = make_tiles(MakeRows<kTileRows>::Type{});
 
 // The part of the work that all tiles of one panel group share.
 struct Group {
-  const float* bias;   // readable for all columns of the group
-  int64_t n0, cols;    // cols: columns that exist
+  const float* bias;  // readable for all columns of the group
+  int64_t n0, cols;   // cols: columns that exist
   int64_t panels;
 };
 
-// One register tile of the last slice: straight into C, or through a buffer where columns are missing or the activation is costly.
+// One register tile of the last slice: straight into C, or through a buffer where columns are missing or the activation is
+// costly.
 void last_tile(const GemmArgs& args, const Group& group, Tile& tile, int64_t m0, int64_t rows) {
   const Epilogue& e = args.epilogue;
   const TileFn fn = kTiles.fn[group.panels - 1][rows - 1];
@@ -153,8 +154,8 @@ void last_tile(const GemmArgs& args, const Group& group, Tile& tile, int64_t m0,
 }
 
 // Rows [m0, m1) times one panel, in slices of kDepth: the sums wait in `partial` between two slices.
-void panel_by_slices(const GemmArgs& args, const Group& group, const float* a, int64_t lda, const float* b, int64_t m0, int64_t m1,
-                     float* partial) {
+void panel_by_slices(const GemmArgs& args, const Group& group, const float* a, int64_t lda, const float* b, int64_t m0,
+                     int64_t m1, float* partial) {
   const int64_t rows = m1 - m0, blocks = (rows + kTileRows - 1) / kTileRows;
   const int64_t slices = args.k <= kDepth ? 1 : (args.k + kDepth - 1) / kDepth;
   const int64_t depth = round_up((args.k + slices - 1) / slices, kUnroll);
@@ -170,8 +171,21 @@ void panel_by_slices(const GemmArgs& args, const Group& group, const float* a, i
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t count = (rows - row + blocks - block - 1) / (blocks - block);
       float* waiting = partial + row * kPanel;
-      Tile tile = {a + row * lda + k0, lda, slice, 0, k, k0 == 0 ? nullptr : waiting, waiting, kPanel, nullptr, 1, false, nullptr, 0,
-                   ahead + block * share, k < kUnroll ? 0 : share / (k / kUnroll)};
+      Tile tile = {a + row * lda + k0,
+                   lda,
+                   slice,
+                   0,
+                   k,
+                   k0 == 0 ? nullptr : waiting,
+                   waiting,
+                   kPanel,
+                   nullptr,
+                   1,
+                   false,
+                   nullptr,
+                   0,
+                   ahead + block * share,
+                   k < kUnroll ? 0 : share / (k / kUnroll)};
       if (last) last_tile(args, group, tile, m0 + row, count);
       else kTiles.fn[0][count - 1](tile);
       row += count;
@@ -189,8 +203,21 @@ void few_rows(const GemmArgs& args, const float* a, int64_t lda, const float* b,
     const int64_t left = (n1 - n0 + kPanel - 1) / kPanel, panels = left < most ? left : most, width = panels * kPanel;
     const Group group = {panel_bias(args, n0, width, padded), n0, n1 - n0 < width ? n1 - n0 : width, panels};
     const float* first = b + n0 * args.k;
-    Tile tile = {a, lda, first, args.k * kPanel, args.k, nullptr, nullptr, 0, nullptr, 1, false, nullptr, 0,
-                 reinterpret_cast<const char*>(first) + kDistance, kUnroll * kPanel * 4};
+    Tile tile = {a,
+                 lda,
+                 first,
+                 args.k * kPanel,
+                 args.k,
+                 nullptr,
+                 nullptr,
+                 0,
+                 nullptr,
+                 1,
+                 false,
+                 nullptr,
+                 0,
+                 reinterpret_cast<const char*>(first) + kDistance,
+                 kUnroll * kPanel * 4};
     last_tile(args, group, tile, m0, rows);
     n0 += width;
   }
@@ -198,7 +225,9 @@ void few_rows(const GemmArgs& args, const float* a, int64_t lda, const float* b,
 
 }  // namespace
 
-size_t f32_b_bytes(int64_t n, int64_t k) { return static_cast<size_t>(round_up(n, kPanel)) * static_cast<size_t>(k) * sizeof(float); }
+size_t f32_b_bytes(int64_t n, int64_t k) {
+  return static_cast<size_t>(round_up(n, kPanel)) * static_cast<size_t>(k) * sizeof(float);
+}
 
 void transpose_f32(const float* in, int64_t ld_in, float* out, int64_t ld_out, int64_t m, int64_t n);  // transpose.cpp
 
@@ -215,8 +244,8 @@ void f32_pack_b(const float* b, int64_t ldb, bool transposed, int64_t n, int64_t
   }
 }
 
-// A is read in place unless its rows would fall on the same few L1 sets (kTileRows rows at a stride near a multiple of 2 KiB) and it is
-// read often enough to pay for a copy. The copy has the same form with rows one cache line longer.
+// A is read in place unless its rows would fall on the same few L1 sets (kTileRows rows at a stride near a multiple of 2 KiB) and
+// it is read often enough to pay for a copy. The copy has the same form with rows one cache line longer.
 size_t f32_a_bytes(int64_t m, int64_t n, int64_t k) {
   const bool collides = kTileRows > 8 && k * 4 % 2048 == 0;
   if (!collides || m <= 3 * kTileRows || n < 8 * kPanel) return 0;

@@ -1,5 +1,6 @@
-// The matrix product of every kernel table, real and emulated, against double precision. Inputs of small whole numbers make every sum
-// exact, so that shapes, strides and packing are compared bit for bit; random inputs are held to the componentwise bound gamma_k * |A||B|.
+// The matrix product of every kernel table, real and emulated, against double precision. Inputs of small whole numbers make every
+// sum exact, so that shapes, strides and packing are compared bit for bit; random inputs are held to the componentwise bound
+// gamma_k * |A||B|.
 #include <gtest/gtest.h>
 #include <string.h>
 
@@ -38,8 +39,8 @@ struct Weight {
   int64_t n, k;
   Precision precision;
   Guarded<char> packed;
-  Weight(const KernelTable& table, const std::vector<float>& b, int64_t n_, int64_t k_, Precision p = Precision::kHighest, bool transposed = false,
-         int64_t pad = 0, bool at_start = false)
+  Weight(const KernelTable& table, const std::vector<float>& b, int64_t n_, int64_t k_, Precision p = Precision::kHighest,
+         bool transposed = false, int64_t pad = 0, bool at_start = false)
       : n(n_), k(k_), precision(p), packed(table.gemm_b_bytes(n_, k_, p), at_start) {
     const Matrix source(transposed ? n : k, transposed ? k : n, pad, at_start);
     for (int64_t i = 0; i < k; ++i)
@@ -51,11 +52,11 @@ struct Weight {
 struct How {
   int64_t pad = 0;
   bool at_start = false;
-  bool reversed = false;    // chunks last to first
-  int64_t m_step = 0;       // 0: the table's grid; else chunks of this many rows and one panel
+  bool reversed = false;  // chunks last to first
+  int64_t m_step = 0;     // 0: the table's grid; else chunks of this many rows and one panel
   int threads = 1;
-  Epilogue epilogue;        // pointers as given
-  bool in_place = false;    // the residual is the output itself, holding `residual`
+  Epilogue epilogue;                             // pointers as given
+  bool in_place = false;                         // the residual is the output itself, holding `residual`
   const std::vector<float>* residual = nullptr;  // [m, n] dense
 };
 
@@ -80,13 +81,22 @@ void run_chunks(const KernelTable& table, const GemmArgs& args, const How& how) 
 }
 
 // C, dense [m, n]; `a` is dense [m, k]. Checks that nothing between the rows of C was written.
-std::vector<float> multiply(const KernelTable& table, const std::vector<float>& a, int64_t m, const Weight& w, const How& how = {}) {
+std::vector<float> multiply(const KernelTable& table, const std::vector<float>& a, int64_t m, const Weight& w,
+                            const How& how = {}) {
   const Matrix x(m, w.k, how.pad, how.at_start), c(m, w.n, how.pad, how.at_start);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < w.k; ++j) x.at(i, j) = a[static_cast<size_t>(i * w.k + j)];
   const Guarded<char> a_packed(table.gemm_a_bytes(m, w.n, w.k, w.precision), how.at_start);
-  GemmArgs args{.a = x.data.data(), .lda = x.ld, .b = w.packed.data(), .c = c.data.data(), .ldc = c.ld, .m = m, .n = w.n, .k = w.k,
-                .precision = w.precision, .epilogue = how.epilogue};
+  GemmArgs args{.a = x.data.data(),
+                .lda = x.ld,
+                .b = w.packed.data(),
+                .c = c.data.data(),
+                .ldc = c.ld,
+                .m = m,
+                .n = w.n,
+                .k = w.k,
+                .precision = w.precision,
+                .epilogue = how.epilogue};
   const Matrix r(how.residual == nullptr ? 0 : m, w.n, how.pad + 1, how.at_start);
   if (how.residual != nullptr) {
     const Matrix& to = how.in_place ? c : r;
@@ -146,7 +156,8 @@ std::vector<float> bf16(std::vector<float> x) {
 
 // The documented rule for a lower precision than fp32.
 bool lowered(const KernelTable& table, Precision p, int64_t m, int64_t n, int64_t k) {
-  return has_tiles(table) && p != Precision::kHighest && k >= 64 && m * n * k >= 262144 && (m >= 8 || (p == Precision::kMedium && n * k >= 262144));
+  return has_tiles(table) && p != Precision::kHighest && k >= 64 && m * n * k >= 262144 &&
+         (m >= 8 || (p == Precision::kMedium && n * k >= 262144));
 }
 
 // gamma_k and, for products of parts, the parts that are left out; relative to |A||B|.
@@ -155,7 +166,9 @@ double bound(Precision p, int64_t k) {
   return p == Precision::kHigh ? gamma + 0x1p-16 : gamma + 0x1p-24;
 }
 
-std::string at(int64_t m, int64_t n, int64_t k) { return std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k); }
+std::string at(int64_t m, int64_t n, int64_t k) {
+  return std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k);
+}
 
 const Precision kPrecisions[] = {Precision::kHighest, Precision::kHigh, Precision::kMedium};
 
@@ -177,7 +190,8 @@ class Gemm : public testing::TestWithParam<const KernelTable*> {
     const Oracle o = rounded ? oracle(bf16(a), bf16(b), m, n, k) : oracle(a, b, m, n, k);
     const std::vector<float> got = multiply(table, a, m, Weight(table, b, n, k, p));
     double worst = 0;
-    for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::fabs(got[i] - o.value[i]) / (o.size[i] * bound(p, k) + 1e-37));
+    for (size_t i = 0; i < got.size(); ++i)
+      worst = std::max(worst, std::fabs(got[i] - o.value[i]) / (o.size[i] * bound(p, k) + 1e-37));
     EXPECT_LE(worst, 1) << at(m, n, k) << " precision " << static_cast<int>(p);
   }
 };
@@ -216,11 +230,13 @@ TEST_P(Gemm, ManyRowsAndChunks) {
   expect_exact(1, 5000, 65, Precision::kHighest, {}, true);
 }
 
-// Shapes that the tables with tiles compute on tiles, in all precisions: rows and columns around 16 and 32, k around 32 and the slices.
+// Shapes that the tables with tiles compute on tiles, in all precisions: rows and columns around 16 and 32, k around 32 and the
+// slices.
 TEST_P(Gemm, ShapesOfTheTiles) {
   for (Precision p : kPrecisions) {
     for (int64_t m : {8, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65})
-      for (int64_t k : {64, 65, 95, 97}) expect_exact(m, 262144 / (m * k) + 1, k, p, {.pad = m % 3, .at_start = k % 2 == 0}, m % 2 == 0);
+      for (int64_t k : {64, 65, 95, 97})
+        expect_exact(m, 262144 / (m * k) + 1, k, p, {.pad = m % 3, .at_start = k % 2 == 0}, m % 2 == 0);
     for (int64_t n : {127, 128, 129, 144, 145, 159, 160, 161}) expect_exact(35, n, 100, p, {.pad = n % 3}, n % 2 == 0);
     for (int64_t k : {127, 128, 129, 191, 192, 193, 255, 256, 257, 385, 600}) expect_exact(40, 100, k, p);
     expect_exact(300, 40, 70, p);
@@ -232,10 +248,17 @@ TEST_P(Gemm, ShapesOfTheTiles) {
 
 TEST_P(Gemm, RandomValuesWithinTheBound) {
   for (Precision p : kPrecisions)
-    for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
-             {1, 100, 768}, {3, 33, 100}, {8, 96, 96}, {13, 65, 513}, {32, 128, 768}, {64, 130, 200}, {70, 97, 1100}, {4, 1024, 300}}) {
+    for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{1, 100, 768},
+                                                                                    {3, 33, 100},
+                                                                                    {8, 96, 96},
+                                                                                    {13, 65, 513},
+                                                                                    {32, 128, 768},
+                                                                                    {64, 130, 200},
+                                                                                    {70, 97, 1100},
+                                                                                    {4, 1024, 300}}) {
       expect_close(random_floats(static_cast<size_t>(m * k), 3), random_floats(static_cast<size_t>(k * n), 4), m, n, k, p);
-      expect_close(random_floats(static_cast<size_t>(m * k), 5, 0.1f, 1), random_floats(static_cast<size_t>(k * n), 6, 0, 1e-3f), m, n, k, p);
+      expect_close(random_floats(static_cast<size_t>(m * k), 5, 0.1f, 1), random_floats(static_cast<size_t>(k * n), 6, 0, 1e-3f),
+                   m, n, k, p);
     }
 }
 
@@ -251,7 +274,8 @@ TEST_P(Gemm, HighestIsAsAccurateAsFp32) {
       for (int64_t j = 0; j < n; ++j) {
         const size_t e = static_cast<size_t>(i * n + j);
         float chain = 0;
-        for (int64_t p = 0; p < k; ++p) chain = std::fmaf(a[static_cast<size_t>(i * k + p)], b[static_cast<size_t>(p * n + j)], chain);
+        for (int64_t p = 0; p < k; ++p)
+          chain = std::fmaf(a[static_cast<size_t>(i * k + p)], b[static_cast<size_t>(p * n + j)], chain);
         worst = std::max(worst, std::fabs(got[e] - o.value[e]) / o.size[e]);
         worst_chain = std::max(worst_chain, std::fabs(chain - o.value[e]) / o.size[e]);
       }
@@ -264,9 +288,10 @@ TEST_P(Gemm, HighestIsAsAccurateAsFp32) {
 
 TEST_P(Gemm, BitsDoNotDependOnChunksTheirOrderOrThreads) {
   for (Precision p : kPrecisions)
-    for (const auto& [m, n, k] :
-         std::vector<std::tuple<int64_t, int64_t, int64_t>>{{70, 130, 600}, {257, 80, 64}, {2, 1100, 257}, {20, 300, 513}, {333, 25, 1030}}) {
-      const std::vector<float> a = random_floats(static_cast<size_t>(m * k), 9), b = random_floats(static_cast<size_t>(k * n), 10);
+    for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
+             {70, 130, 600}, {257, 80, 64}, {2, 1100, 257}, {20, 300, 513}, {333, 25, 1030}}) {
+      const std::vector<float> a = random_floats(static_cast<size_t>(m * k), 9),
+                               b = random_floats(static_cast<size_t>(k * n), 10);
       const Weight w(table, b, n, k, p);
       const std::vector<float> want = multiply(table, a, m, w);
       EXPECT_TRUE(same_bits(want, multiply(table, a, m, w, {.pad = 5, .reversed = true}))) << "reversed, " << at(m, n, k);
@@ -298,7 +323,8 @@ TEST_P(Gemm, GridCoversTheProductAndChunksAreSmall) {
           EXPECT_EQ(g.m_chunks, (m + g.m_step - 1) / g.m_step);
           EXPECT_EQ(g.n_chunks, (n + g.n_step - 1) / g.n_step);
           EXPECT_EQ(g.n_step % table.gemm_panel(p), 0);
-          const double work = static_cast<double>(std::min(m, g.m_step)) * static_cast<double>(std::min(n, g.n_step)) * static_cast<double>(k);
+          const double work =
+              static_cast<double>(std::min(m, g.m_step)) * static_cast<double>(std::min(n, g.n_step)) * static_cast<double>(k);
           const double floor = 32.0 * 64 * static_cast<double>(k);  // a chunk is never less than a tile
           EXPECT_LE(work, std::max(floor, 40e6)) << at(m, n, k);
         }
@@ -325,7 +351,7 @@ TEST_P(Gemm, PackingInPiecesGivesTheSameBytes) {
         const size_t bytes = table.gemm_a_bytes(m, n, k2, p);
         if (bytes == 0) continue;
         const Guarded<char> one(bytes), two(bytes);
-        memset(one.data(), 0, bytes);   // rows beyond m are padding that nobody reads and packing may leave
+        memset(one.data(), 0, bytes);  // rows beyond m are padding that nobody reads and packing may leave
         memset(two.data(), 0, bytes);
         GemmArgs args{.a = a2.data(), .lda = k2, .m = m, .n = n, .k = k2, .precision = p, .a_packed = one.data()};
         table.gemm_pack_a(args, 0, m);
@@ -354,7 +380,8 @@ double activate(const Epilogue& e, double x) {
 }
 
 TEST_P(Gemm, EveryEpilogue) {
-  for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{7, 43, 30}, {1, 130, 8}, {64, 67, 80}, {15, 96, 0}}) {
+  for (const auto& [m, n, k] :
+       std::vector<std::tuple<int64_t, int64_t, int64_t>>{{7, 43, 30}, {1, 130, 8}, {64, 67, 80}, {15, 96, 0}}) {
     const std::vector<float> a = random_floats(static_cast<size_t>(m * k), 15), b = random_floats(static_cast<size_t>(k * n), 16);
     const std::vector<float> residual = random_floats(static_cast<size_t>(m * n), 17);
     const Guarded<float> bias(random_floats(static_cast<size_t>(n), 18));
@@ -374,7 +401,8 @@ TEST_P(Gemm, EveryEpilogue) {
         for (size_t i = 0; i < got.size(); ++i) {
           const double x = how.epilogue.alpha * o.value[i] + (options & 1 ? bias[i % static_cast<size_t>(n)] : 0);
           const double want = activate(how.epilogue, x) + (options & 4 ? residual[i] : 0);
-          ASSERT_NEAR(got[i], want, 2e-6 + 2 * o.size[i] * bound(Precision::kHighest, k)) << "act " << act << " options " << options << " " << at(m, n, k);
+          ASSERT_NEAR(got[i], want, 2e-6 + 2 * o.size[i] * bound(Precision::kHighest, k))
+              << "act " << act << " options " << options << " " << at(m, n, k);
         }
       }
   }
@@ -393,10 +421,13 @@ TEST_P(Gemm, SpecialValuesKeepTheClassOfTheResult) {
   const float specials[] = {kInf, -kInf, kNan, huge, -huge, 0, -0.0f, 1e-45f, 1.7e38f};
   for (Precision p : {Precision::kHighest, Precision::kHigh})
     for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{5, 40, 20}, {64, 70, 100}, {33, 128, 65}}) {
-      std::vector<float> a = random_floats(static_cast<size_t>(m * k), 19), b = random_floats(static_cast<size_t>(k * n), 20, -0.5f, 0.5f);
+      std::vector<float> a = random_floats(static_cast<size_t>(m * k), 19),
+                         b = random_floats(static_cast<size_t>(k * n), 20, -0.5f, 0.5f);
       std::mt19937 random(21);
-      for (int64_t i = 0; i < m; i += 3) a[static_cast<size_t>(i * k) + random() % static_cast<size_t>(k)] = specials[random() % 9];
-      for (int64_t j = 0; j < n; j += 11) b[(random() % static_cast<size_t>(k)) * static_cast<size_t>(n) + static_cast<size_t>(j)] = specials[random() % 9];
+      for (int64_t i = 0; i < m; i += 3)
+        a[static_cast<size_t>(i * k) + random() % static_cast<size_t>(k)] = specials[random() % 9];
+      for (int64_t j = 0; j < n; j += 11)
+        b[(random() % static_cast<size_t>(k)) * static_cast<size_t>(n) + static_cast<size_t>(j)] = specials[random() % 9];
       b[5] = 0;
       const Oracle o = oracle(a, b, m, n, k);
       const std::vector<float> got = multiply(table, a, m, Weight(table, b, n, k, p));
@@ -434,14 +465,16 @@ TEST_P(Gemm, MediumKeepsNanAndLargeValues) {
 // fp32 keeps subnormal products. Tiles lose what lies below 2^-126 in an operand's part or a sum, and no more.
 TEST_P(Gemm, SmallValues) {
   for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{4, 30, 10}, {40, 120, 70}})
-    for (const auto& [a_size, b_size] : std::vector<std::pair<float, float>>{{0x1p-70f, 0x1p-70f}, {0x1p-115f, 0x1p100f}, {0x1p-140f, 0x1p120f}}) {
+    for (const auto& [a_size, b_size] :
+         std::vector<std::pair<float, float>>{{0x1p-70f, 0x1p-70f}, {0x1p-115f, 0x1p100f}, {0x1p-140f, 0x1p120f}}) {
       const std::vector<float> a = random_floats(static_cast<size_t>(m * k), 22, -a_size, a_size);
       const std::vector<float> b = random_floats(static_cast<size_t>(k * n), 23, -b_size, b_size);
       const Oracle o = oracle(a, b, m, n, k);
       const std::vector<float> got = multiply(table, a, m, Weight(table, b, n, k));
       const bool tiles = has_tiles(table) && m >= 32;
       const double lost = tiles ? static_cast<double>(k) * 0x1p-124 * (1 + b_size) : static_cast<double>(k) * 0x1p-149;
-      for (size_t i = 0; i < got.size(); ++i) ASSERT_LE(std::fabs(got[i] - o.value[i]), o.size[i] * bound(Precision::kHighest, k) + lost) << i;
+      for (size_t i = 0; i < got.size(); ++i)
+        ASSERT_LE(std::fabs(got[i] - o.value[i]), o.size[i] * bound(Precision::kHighest, k) + lost) << i;
     }
 }
 

@@ -36,7 +36,8 @@ class Softmax : public testing::TestWithParam<const KernelTable*> {
       }
       // x - max is rounded before the exponential sees it; a difference beyond float's range is -inf.
       const bool gone = want[i] < -static_cast<double>(FLT_MAX);
-      ASSERT_NEAR(soft[i], p, gone ? 0.0 : (5e-7 + 1.2e-7 * std::fabs(want[i])) * p + 1e-37) << "n " << n << " i " << i << " x " << x[i];
+      ASSERT_NEAR(soft[i], p, gone ? 0.0 : (5e-7 + 1.2e-7 * std::fabs(want[i])) * p + 1e-37)
+          << "n " << n << " i " << i << " x " << x[i];
       if (gone) ASSERT_EQ(logs[i], -INFINITY) << "n " << n << " i " << i;
       else ASSERT_NEAR(logs[i], want[i], 3e-7 * (1 + std::fabs(want[i]))) << "n " << n << " i " << i;
     }

@@ -1,5 +1,5 @@
-// One KernelTable per instruction set: this file is compiled once for each. Every name of kernel_list.inc must be defined in namespace
-// ocior::OCIOR_ISA by another file of this folder.
+// One KernelTable per instruction set: this file is compiled once for each. Every name of kernel_list.inc must be defined in
+// namespace ocior::OCIOR_ISA by another file of this folder.
 #include "kernels/table.h"
 
 #define OCIOR_STR_(x) #x

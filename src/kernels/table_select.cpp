@@ -1,4 +1,5 @@
-// The choice of the kernel table, made once per process at the first call. Plain code, compiled once with baseline flags; thread-safe.
+// The choice of the kernel table, made once per process at the first call. Plain code, compiled once with baseline flags;
+// thread-safe.
 #include <stdlib.h>
 
 #include <string>

@@ -1,4 +1,5 @@
-// The kernel tables that a test of kernels runs: all that this machine supports and the emulated ones. For *_test.cpp of this folder.
+// The kernel tables that a test of kernels runs: all that this machine supports and the emulated ones. For *_test.cpp of this
+// folder.
 #pragma once
 
 #include <string>

@@ -26,7 +26,8 @@ class Importer {
     for (const auto& [domain, version] : model_.opset_imports) opsets_[domain] = version;
     if (!opsets_.count("")) {
       if (model_.ir_version >= 3 && uses_default_domain(model_.graph, 0))
-        return error(Code::kInvalidGraph, "the model imports no version of the operator set ai.onnx; export it again with an opset");
+        return error(Code::kInvalidGraph,
+                     "the model imports no version of the operator set ai.onnx; export it again with an opset");
       opsets_[""] = 1;
     }
     graph::Graph g;
@@ -40,7 +41,7 @@ class Importer {
     graph::Graph* graph = nullptr;
     Scope* outer = nullptr;
     std::unordered_map<std::string, ValueId> names;
-    std::vector<std::string> captured;          // in the order of graph->captures()
+    std::vector<std::string> captured;  // in the order of graph->captures()
   };
 
   bool uses_default_domain(const Graph& g, int depth) const {
@@ -61,7 +62,8 @@ class Importer {
     switch (t.kind) {
       case Type::Kind::kNone: out.kind = Value::Kind::kTensor; return out;
       case Type::Kind::kTensor: out.kind = Value::Kind::kTensor; break;
-      case Type::Kind::kSparseTensor: return error(Code::kNotImplemented, "sparse tensors as values are not supported; use a dense tensor");
+      case Type::Kind::kSparseTensor:
+        return error(Code::kNotImplemented, "sparse tensors as values are not supported; use a dense tensor");
       case Type::Kind::kSequence: out.kind = Value::Kind::kSequence; break;
       case Type::Kind::kOptional: out.kind = Value::Kind::kOptional; break;
       case Type::Kind::kMap: out.kind = Value::Kind::kMap; break;
@@ -75,7 +77,8 @@ class Importer {
       for (size_t i = 0; i < t.shape.size(); ++i) {
         const Dimension& d = t.shape[i];
         if (d.value >= 0) dims.push_back(Dim(d.value));
-        else if (const auto fixed = options_.free_dimensions.find(d.param); !d.param.empty() && fixed != options_.free_dimensions.end())
+        else if (const auto fixed = options_.free_dimensions.find(d.param);
+                 !d.param.empty() && fixed != options_.free_dimensions.end())
           dims.push_back(Dim(fixed->second));
         else dims.push_back(Dim::symbol(d.param.empty() ? fmt::format("?{}", next_unknown_++) : d.param));
       }
@@ -85,7 +88,8 @@ class Importer {
   }
 
   Status import_into(const Graph& from, graph::Graph& to, Scope* outer, int depth) {
-    if (depth > options_.max_depth) return error(Code::kInvalidGraph, "subgraphs are nested more than {} deep", options_.max_depth);
+    if (depth > options_.max_depth)
+      return error(Code::kInvalidGraph, "subgraphs are nested more than {} deep", options_.max_depth);
     to.name = from.name;
     Scope scope{&to, outer, {}, {}};
     OCIOR_RETURN_IF_ERROR(import_initializers(from, scope));
@@ -95,7 +99,8 @@ class Importer {
     for (const Node& node : from.nodes) OCIOR_RETURN_IF_ERROR(import_node(node, scope, depth));
     for (const onnx::ValueInfo& out : from.outputs) {
       const ValueId id = lookup(scope, out.name);
-      if (id == kNone) return error(Code::kInvalidGraph, "graph output '{}' is produced by no node, input or initializer", out.name);
+      if (id == kNone)
+        return error(Code::kInvalidGraph, "graph output '{}' is produced by no node, input or initializer", out.name);
       to.add_output(id, out.name);
     }
     if (outer) captures_of_last_ = std::move(scope.captured);
@@ -104,7 +109,8 @@ class Importer {
 
   Status import_initializers(const Graph& from, Scope& scope) {
     if (!from.sparse_initializers.empty())
-      return error(Code::kNotImplemented, "initializer '{}' is sparse; store it as a dense tensor", from.sparse_initializers[0].values.name);
+      return error(Code::kNotImplemented, "initializer '{}' is sparse; store it as a dense tensor",
+                   from.sparse_initializers[0].values.name);
     for (const Tensor& t : from.initializers) {
       OCIOR_ASSIGN(ocior::Tensor tensor, import_tensor(t, model_));
       const ValueId id = scope.graph->add_constant(t.name, std::make_shared<const ocior::Tensor>(std::move(tensor)));
@@ -117,7 +123,7 @@ class Importer {
     for (const onnx::ValueInfo& in : from.inputs) {
       if (const auto it = scope.names.find(in.name); it != scope.names.end()) {
         if (!scope.graph->constant(it->second)) return error(Code::kInvalidGraph, "two graph inputs are named '{}'", in.name);
-        if (model_.ir_version >= 4 && depth == 0) {   // before IR 4 every initializer had to be listed as an input
+        if (model_.ir_version >= 4 && depth == 0) {  // before IR 4 every initializer had to be listed as an input
           scope.graph->mutable_value(it->second).overridable = true;
           scope.graph->add_input(it->second);
         }
@@ -138,7 +144,8 @@ class Importer {
       for (const std::string& name : node.outputs) {
         if (name.empty()) continue;
         if (!scope.names.emplace(name, static_cast<ValueId>(scope.graph->value_count())).second)
-          return error(Code::kInvalidGraph, "node '{}' ({}) gives '{}', but another node, input or initializer has that name", node.name, node.op_type, name);
+          return error(Code::kInvalidGraph, "node '{}' ({}) gives '{}', but another node, input or initializer has that name",
+                       node.name, node.op_type, name);
         scope.graph->add_value(name, {});
       }
     return {};
@@ -174,7 +181,8 @@ class Importer {
   }
 
   Status import_node(const Node& node, Scope& scope, int depth) {
-    const std::string where = fmt::format("node '{}' ({}{}{})", node.name, node.domain, node.domain.empty() ? "" : ":", node.op_type);
+    const std::string where =
+        fmt::format("node '{}' ({}{}{})", node.name, node.domain, node.domain.empty() ? "" : ":", node.op_type);
     const auto opset = opsets_.find(node.domain);
     if (opset == opsets_.end())
       return error(Code::kInvalidGraph, "{}: the model does not import the operator set '{}'", where, node.domain);
@@ -184,7 +192,7 @@ class Importer {
       if (!name.empty() && inputs.back() == kNone)
         return error(Code::kInvalidGraph, "{}: its input '{}' is produced by no node, input or initializer", where, name);
     }
-    while (!inputs.empty() && inputs.back() == kNone) inputs.pop_back();   // trailing omitted inputs say nothing
+    while (!inputs.empty() && inputs.back() == kNone) inputs.pop_back();  // trailing omitted inputs say nothing
     const auto declared_inputs = static_cast<int>(inputs.size());
     graph::Attributes attributes;
     for (const Attribute& a : node.attributes) {
@@ -196,11 +204,13 @@ class Importer {
     std::vector<ValueId> outputs;
     for (const std::string& name : node.outputs) outputs.push_back(name.empty() ? kNone : scope.names.at(name));
     while (outputs.size() > 1 && outputs.back() == kNone) outputs.pop_back();
-    const int version = static_cast<int>(std::min<int64_t>(std::max<int64_t>(opset->second, 0), node.domain.empty() ? ops::kNewestOpset : 1 << 20));
-    auto op = ops::make_operator(node.domain, node.op_type, version, attributes, declared_inputs, static_cast<int>(outputs.size()));
+    const int version = static_cast<int>(
+        std::min<int64_t>(std::max<int64_t>(opset->second, 0), node.domain.empty() ? ops::kNewestOpset : 1 << 20));
+    auto op =
+        ops::make_operator(node.domain, node.op_type, version, attributes, declared_inputs, static_cast<int>(outputs.size()));
     if (!op.ok()) return with_context(op.status(), fmt::format("node '{}'", node.name));
-    scope.graph->add_node(node.name.empty() ? fmt::format("{}#{}", node.op_type, scope.graph->node_count()) : node.name, std::move(op).value(),
-                          std::move(inputs), std::move(outputs));
+    scope.graph->add_node(node.name.empty() ? fmt::format("{}#{}", node.op_type, scope.graph->node_count()) : node.name,
+                          std::move(op).value(), std::move(inputs), std::move(outputs));
     return {};
   }
 
@@ -236,7 +246,7 @@ class Importer {
   const Model& model_;
   const ImportOptions& options_;
   std::map<std::string, int64_t> opsets_;
-  std::vector<std::string> captures_of_last_;   // of the subgraph imported last
+  std::vector<std::string> captures_of_last_;  // of the subgraph imported last
   mutable int next_unknown_ = 0;
 };
 

@@ -10,8 +10,8 @@
 namespace ocior::onnx {
 
 struct ImportOptions {
-  std::map<std::string, int64_t> free_dimensions;   // symbol -> value
-  int max_depth = 64;                               // nesting of subgraphs
+  std::map<std::string, int64_t> free_dimensions;  // symbol -> value
+  int max_depth = 64;                              // nesting of subgraphs
 };
 
 // The graph borrows the bytes of large initializers from the model's storage, which it keeps alive; small ones are copied.

@@ -1,5 +1,5 @@
-// Every operator's run() against its reference(), on every kernel table that this machine has: all samples, one and several threads (same
-// bits), in place where the operator allows it, with values hidden from inference. All differences are listed.
+// Every operator's run() against its reference(), on every kernel table that this machine has: all samples, one and several
+// threads (same bits), in place where the operator allows it, with values hidden from inference. All differences are listed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,19 +14,24 @@ namespace {
 std::string describe(const Sample& s, size_t index) {
   std::string inputs;
   for (const SampleInput& i : s.inputs)
-    inputs += (inputs.empty() ? "" : ", ") + (i.omitted ? std::string("-") : fmt::format("{}{}", name_of(i.dtype), to_string(i.shape)));
-  return fmt::format("sample {} ({}) {{{}}} opset {}", index, inputs, graph::to_string(s.attributes), s.opset ? s.opset : kNewestOpset);
+    inputs +=
+        (inputs.empty() ? "" : ", ") + (i.omitted ? std::string("-") : fmt::format("{}{}", name_of(i.dtype), to_string(i.shape)));
+  return fmt::format("sample {} ({}) {{{}}} opset {}", index, inputs, graph::to_string(s.attributes),
+                     s.opset ? s.opset : kNewestOpset);
 }
 
 bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   for (size_t i = 0; i < a.size(); ++i)
-    if (a[i].shape() != b[i].shape() || (a[i].dtype() != DType::kString && std::memcmp(a[i].data(), b[i].data(), a[i].bytes()) != 0)) return false;
+    if (a[i].shape() != b[i].shape() ||
+        (a[i].dtype() != DType::kString && std::memcmp(a[i].data(), b[i].data(), a[i].bytes()) != 0))
+      return false;
   return true;
 }
 
 class Case {
  public:
-  Case(const OpEntry& entry, const Sample& sample, size_t index) : sample_(sample), text_(fmt::format("{} {}", entry.info->name, describe(sample, index))) {
+  Case(const OpEntry& entry, const Sample& sample, size_t index)
+      : sample_(sample), text_(fmt::format("{} {}", entry.info->name, describe(sample, index))) {
     auto op = make_sample(entry, sample);
     if (!op.ok()) {
       fail(op.status().message());
@@ -58,7 +63,8 @@ class Case {
       const auto serial = compare("");
       options_.threads = 3;
       const auto parallel = compare(" on 3 threads");
-      if (serial && parallel && !same_bits(*serial, *parallel)) fail(fmt::format("{}: other bits on 3 threads than on 1", options_.kernels->name));
+      if (serial && parallel && !same_bits(*serial, *parallel))
+        fail(fmt::format("{}: other bits on 3 threads than on 1", options_.kernels->name));
       options_.threads = 1;
       check_in_place();
     }
@@ -80,7 +86,8 @@ class Case {
   void check_in_place() {
     for (int i = 0; i < static_cast<int>(inputs_.size()) && i < 32; ++i) {
       const Tensor& x = inputs_[static_cast<size_t>(i)];
-      if (!(op_->info().in_place >> i & 1) || !x.defined() || x.dtype() != want_[0].dtype() || x.shape() != want_[0].shape()) continue;
+      if (!(op_->info().in_place >> i & 1) || !x.defined() || x.dtype() != want_[0].dtype() || x.shape() != want_[0].shape())
+        continue;
       options_.in_place = i;
       compare(fmt::format(" in place of input {}", i));
       options_.in_place = -1;

@@ -7,7 +7,8 @@ namespace {
 
 class EvaluateShapes final : public ShapeContext {
  public:
-  EvaluateShapes(std::span<const OpInput> inputs, int outputs) : inputs_(inputs), outputs_(static_cast<size_t>(outputs)), data_(inputs.size()) {}
+  EvaluateShapes(std::span<const OpInput> inputs, int outputs)
+      : inputs_(inputs), outputs_(static_cast<size_t>(outputs)), data_(inputs.size()) {}
 
   int inputs() const override { return static_cast<int>(inputs_.size()); }
   int outputs() const override { return static_cast<int>(outputs_.size()); }
@@ -56,9 +57,10 @@ class EvaluateReference final : public RefContext {
     if (out.defined()) left_ += out.bytes();
     out = Tensor();
     OCIOR_ASSIGN(const int64_t count, checked_element_count(shape));
-    const bool fits = static_cast<uint64_t>(count) <= left_;   // an element takes a quarter of a byte at least
+    const bool fits = static_cast<uint64_t>(count) <= left_;  // an element takes a quarter of a byte at least
     if (!fits || byte_count(dtype, count) > left_)
-      return error(Code::kFail, "output {} would be {}{}: more than the limit for computing it ahead of a run", i, name_of(dtype), to_string(shape));
+      return error(Code::kFail, "output {} would be {}{}: more than the limit for computing it ahead of a run", i, name_of(dtype),
+                   to_string(shape));
     left_ -= byte_count(dtype, count);
     OCIOR_ASSIGN(out, Tensor::allocate(dtype, std::move(shape)));
     return {};
@@ -78,7 +80,8 @@ Result<std::vector<const Tensor*>> dense_inputs(std::span<const Tensor* const> i
   storage.reserve(inputs.size());
   for (const Tensor*& t : out) {
     if (!t) continue;
-    if (t->memory().kind == MemoryKind::kDevice) return error(Code::kInvalidArgument, "the reference runs on tensors in host memory only");
+    if (t->memory().kind == MemoryKind::kDevice)
+      return error(Code::kInvalidArgument, "the reference runs on tensors in host memory only");
     if (t->dense()) continue;
     OCIOR_ASSIGN(Tensor dense, t->clone());
     storage.push_back(std::move(dense));
@@ -116,11 +119,13 @@ Result<std::vector<Tensor>> run_reference(const graph::Op& op, std::span<const T
   }
   OCIOR_RETURN_IF_ERROR(op.reference(context));
   for (int i = 0; i < outputs; ++i)
-    if (!context.out(i).defined()) return error(Code::kRuntimeException, "{}: the reference left output {} without a value", op.name(), i);
+    if (!context.out(i).defined())
+      return error(Code::kRuntimeException, "{}: the reference left output {} without a value", op.name(), i);
   return context.take();
 }
 
-CpuRefContext::CpuRefContext(CpuContext& c) : c_(c), in_(static_cast<size_t>(c.inputs())), out_(static_cast<size_t>(c.outputs())) {
+CpuRefContext::CpuRefContext(CpuContext& c)
+    : c_(c), in_(static_cast<size_t>(c.inputs())), out_(static_cast<size_t>(c.outputs())) {
   const auto borrow = [](const TensorView& v) {
     return Tensor::borrow(v.dtype, Shape(v.shape.begin(), v.shape.end()), v.data, byte_count(v.dtype, v.count()));
   };

@@ -1,5 +1,5 @@
-// One operator on tensors, outside of any graph or session: shape inference and the reference. Constant folding, tests and the fuzzer use
-// it. Stateless and thread-safe; what it returns owns its memory.
+// One operator on tensors, outside of any graph or session: shape inference and the reference. Constant folding, tests and the
+// fuzzer use it. Stateless and thread-safe; what it returns owns its memory.
 #pragma once
 
 #include <optional>
@@ -13,13 +13,13 @@ namespace ocior::ops {
 // One input of infer_op: its type, and what else is known of it. A null type: omitted.
 struct OpInput {
   const Type* type = nullptr;
-  const Tensor* constant = nullptr;   // its value, when known
-  const Dims* data = nullptr;         // its elements as dims, when known at least symbolically
+  const Tensor* constant = nullptr;  // its value, when known
+  const Dims* data = nullptr;        // its elements as dims, when known at least symbolically
 };
 
 struct InferredOutput {
   Type type;
-  std::optional<Dims> data;           // elements of a small integer output, when known at least symbolically
+  std::optional<Dims> data;  // elements of a small integer output, when known at least symbolically
 };
 
 // Infers the outputs of `op`. Dims that nothing is known of become symbols that begin with '?'.
@@ -27,9 +27,10 @@ Result<std::vector<InferredOutput>> infer_op(const graph::Op& op, std::span<cons
 
 inline constexpr size_t kEvaluateLimit = size_t{1} << 31;
 
-// Runs the reference on `inputs` (null: omitted) and returns `outputs` tensors. Fails where the operator does, on inputs that are no CPU
-// tensors, and when the outputs together would take more than `limit` bytes.
-Result<std::vector<Tensor>> run_reference(const graph::Op& op, std::span<const Tensor* const> inputs, int outputs, size_t limit = kEvaluateLimit);
+// Runs the reference on `inputs` (null: omitted) and returns `outputs` tensors. Fails where the operator does, on inputs that are
+// no CPU tensors, and when the outputs together would take more than `limit` bytes.
+Result<std::vector<Tensor>> run_reference(const graph::Op& op, std::span<const Tensor* const> inputs, int outputs,
+                                          size_t limit = kEvaluateLimit);
 
 // The reference's view of a running step: lets run() of an operator, or an executor, fall back on reference().
 class CpuRefContext final : public RefContext {

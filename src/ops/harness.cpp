@@ -57,7 +57,8 @@ class HarnessPrepare final : public PrepareContext {
 // Both what scratch() sees and what run() sees.
 class HarnessRun final : public CpuContext {
  public:
-  HarnessRun(std::span<const Tensor* const> inputs, int outputs) : tensors_(static_cast<size_t>(outputs)), in_(inputs.size()), out_(tensors_.size()) {
+  HarnessRun(std::span<const Tensor* const> inputs, int outputs)
+      : tensors_(static_cast<size_t>(outputs)), in_(inputs.size()), out_(tensors_.size()) {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (inputs[i]) in_[i] = {inputs[i]->dtype(), inputs[i]->shape(), const_cast<void*>(inputs[i]->data())};
     inputs_ = in_.data(), outputs_ = out_.data();
@@ -98,7 +99,8 @@ class HarnessRun final : public CpuContext {
 
 class HarnessBind final : public BindContext {
  public:
-  HarnessBind(const HarnessRun& run, const Prepared* prepared, const CpuOptions& options) : run_(run), prepared_(prepared), options_(options) {}
+  HarnessBind(const HarnessRun& run, const Prepared* prepared, const CpuOptions& options)
+      : run_(run), prepared_(prepared), options_(options) {}
   bool has(int i) const override { return run_.has(i); }
   const TensorView& in(int i) const override { return run_.in(i); }
   const TensorView& out(int i) const override { return run_.out(i); }
@@ -115,8 +117,8 @@ class HarnessBind final : public BindContext {
 
 bool constant_input(const CpuOptions& options, size_t i) { return i < options.constants.size() && options.constants[i]; }
 
-Result<std::vector<Type>> output_types(const AnyOperator& op, std::span<const Tensor* const> inputs, const std::vector<Type>& types, int outputs,
-                                       const CpuOptions& options) {
+Result<std::vector<Type>> output_types(const AnyOperator& op, std::span<const Tensor* const> inputs,
+                                       const std::vector<Type>& types, int outputs, const CpuOptions& options) {
   std::vector<OpInput> known(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)
     if (inputs[i]) known[i] = {&types[i], options.hide_values && !constant_input(options, i) ? nullptr : inputs[i], nullptr};
@@ -128,7 +130,8 @@ Result<std::vector<Type>> output_types(const AnyOperator& op, std::span<const Te
 
 }  // namespace
 
-Result<std::vector<Tensor>> run_cpu(const AnyOperator& op, std::span<const Tensor* const> inputs, int outputs, const CpuOptions& given) {
+Result<std::vector<Tensor>> run_cpu(const AnyOperator& op, std::span<const Tensor* const> inputs, int outputs,
+                                    const CpuOptions& given) {
   CpuOptions options = given;
   if (!options.kernels) options.kernels = &ocior::kernels();
   std::vector<Type> types(inputs.size());
@@ -177,7 +180,8 @@ double draw(Fill fill, DType dtype, std::mt19937_64& random) {
     case Fill::kZeros: return 0;
     case Fill::kSpecials: break;
   }
-  static constexpr double kSpecial[] = {0.0, -0.0, 1, -1, 1e-40, -1e-40, 1e30, -1e30, 88.5, -104, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-8, 65504, -3.25};
+  static constexpr double kSpecial[] = {0.0,  -0.0, 1,    -1,  1e-40, -1e-40, 1e30, -1e30, 88.5,
+                                        -104, 0.5,  -0.5, 1.5, 2.5,   -2.5,   1e-8, 65504, -3.25};
   const auto k = static_cast<size_t>(integer(0, 21));
   if (k < 18) return real ? kSpecial[k] : integer(0, 127);
   return !real ? integer(0, 127) : k == 18 ? inf : k == 19 ? -inf : std::nan("");
@@ -194,11 +198,13 @@ Result<std::vector<Tensor>> make_inputs(const Sample& sample, uint64_t seed) {
     OCIOR_ASSIGN(Tensor t, Tensor::allocate(input.dtype, input.shape));
     const int64_t n = t.count();
     if (!input.values.empty() && static_cast<int64_t>(input.values.size()) != n)
-      return error(Code::kInvalidArgument, "a sample input of shape {} lists {} values", to_string(input.shape), input.values.size());
+      return error(Code::kInvalidArgument, "a sample input of shape {} lists {} values", to_string(input.shape),
+                   input.values.size());
     for (int64_t i = 0; i < n; ++i) {
       const double v = input.values.empty() ? draw(input.fill, input.dtype, random) : input.values[static_cast<size_t>(i)];
       if (input.dtype == DType::kString) t.as<std::string>()[i] = fmt::format("s{}", v);
-      else if (input.dtype == DType::kComplex64) t.as<float>()[2 * i] = static_cast<float>(v), t.as<float>()[2 * i + 1] = static_cast<float>(i);
+      else if (input.dtype == DType::kComplex64)
+        t.as<float>()[2 * i] = static_cast<float>(v), t.as<float>()[2 * i + 1] = static_cast<float>(i);
       else if (input.dtype == DType::kComplex128) t.as<double>()[2 * i] = v, t.as<double>()[2 * i + 1] = static_cast<double>(i);
       else if (is_floating(input.dtype)) set_double(input.dtype, t.data(), i, v);
       else set_int(input.dtype, t.data(), i, static_cast<int64_t>(v));
@@ -210,7 +216,8 @@ Result<std::vector<Tensor>> make_inputs(const Sample& sample, uint64_t seed) {
 
 Result<std::shared_ptr<const AnyOperator>> make_sample(const OpEntry& entry, const Sample& sample) {
   const int opset = sample.opset ? sample.opset : kNewestOpset;
-  return make_operator(entry.info->domain, entry.info->name, opset, sample.attributes, static_cast<int>(sample.inputs.size()), sample.outputs);
+  return make_operator(entry.info->domain, entry.info->name, opset, sample.attributes, static_cast<int>(sample.inputs.size()),
+                       sample.outputs);
 }
 
 std::vector<const Tensor*> pointers(const std::vector<Tensor>& tensors) {
@@ -224,7 +231,10 @@ namespace {
 // The distance between neighbouring values of a float type around v.
 double spacing(DType t, double v) {
   const int bits = t == DType::kFloat16 ? 10 : t == DType::kBFloat16 ? 7 : t == DType::kFloat ? 23 : t == DType::kDouble ? 52 : 2;
-  const double smallest = t == DType::kFloat16 ? 0x1p-24 : t == DType::kBFloat16 ? 0x1p-133 : t == DType::kFloat ? 0x1p-149 : 0x1p-1074;
+  const double smallest = t == DType::kFloat16    ? 0x1p-24
+                          : t == DType::kBFloat16 ? 0x1p-133
+                          : t == DType::kFloat    ? 0x1p-149
+                                                  : 0x1p-1074;
   return v == 0 ? smallest : std::max(smallest, std::ldexp(1.0, std::ilogb(v) - bits));
 }
 
@@ -248,7 +258,8 @@ std::string float_difference(const Tensor& want, const Tensor& got, double toler
 
 std::string difference(const Tensor& want, const Tensor& got, double tolerance) {
   if (want.dtype() != got.dtype()) return fmt::format("expected {}, got {}", name_of(want.dtype()), name_of(got.dtype()));
-  if (want.shape() != got.shape()) return fmt::format("expected shape {}, got {}", to_string(want.shape()), to_string(got.shape()));
+  if (want.shape() != got.shape())
+    return fmt::format("expected shape {}, got {}", to_string(want.shape()), to_string(got.shape()));
   if (is_floating(want.dtype())) return float_difference(want, got, tolerance);
   const int64_t n = want.count();
   if (want.dtype() == DType::kString) {

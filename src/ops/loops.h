@@ -1,5 +1,5 @@
-// Loops over tensors: cutting work into chunks of fixed size for the run's workers, and walking broadcast operands in contiguous strips.
-// What a chunk holds depends on sizes only, so results do not depend on the number of threads. Nothing here allocates.
+// Loops over tensors: cutting work into chunks of fixed size for the run's workers, and walking broadcast operands in contiguous
+// strips. What a chunk holds depends on sizes only, so results do not depend on the number of threads. Nothing here allocates.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,8 @@
 
 namespace ocior::ops {
 
-inline constexpr int64_t kSerialWork = 32768;   // elements below which one thread is faster than several
-inline constexpr int64_t kChunk = 16384;        // elements of a chunk of light work: far below 1 ms
+inline constexpr int64_t kSerialWork = 32768;  // elements below which one thread is faster than several
+inline constexpr int64_t kChunk = 16384;       // elements of a chunk of light work: far below 1 ms
 
 // Calls f(begin, end) for pieces of [0, n) of `chunk` each, over the team when n is worth it.
 template <class F>
@@ -37,8 +37,8 @@ void for_items(CpuContext& c, int64_t n, int64_t cost, F&& f) {
   for_chunks(c, n, chunk, f);
 }
 
-// Walks an output and up to kOperands inputs that broadcast to it. Adjacent axes that advance alike are one; `inner` is the innermost
-// run, along which the output advances by 1 and an input by step 0 or 1.
+// Walks an output and up to kOperands inputs that broadcast to it. Adjacent axes that advance alike are one; `inner` is the
+// innermost run, along which the output advances by 1 and an input by step 0 or 1.
 class BroadcastLoop {
  public:
   static constexpr int kOperands = 3;
@@ -51,7 +51,8 @@ class BroadcastLoop {
     rank_ = 0;
     std::array<int64_t, kOperands> dense{};
     dense.fill(1);
-    for (size_t from_end = 0; from_end < to.size() && total_ > 0; ++from_end) {   // innermost first; axis 0 of ours is the inner run
+    for (size_t from_end = 0; from_end < to.size() && total_ > 0;
+         ++from_end) {  // innermost first; axis 0 of ours is the inner run
       const int64_t extent = to[to.size() - 1 - from_end];
       std::array<int64_t, kOperands> stride{};
       int k = 0;
@@ -86,7 +87,8 @@ class BroadcastLoop {
     for (int a = 0; a < rank_; ++a) {
       index[static_cast<size_t>(a)] = rest % extent_[a];
       rest /= extent_[a];
-      for (int k = 0; k < operands_; ++k) offset[static_cast<size_t>(k)] += index[static_cast<size_t>(a)] * stride_[a][static_cast<size_t>(k)];
+      for (int k = 0; k < operands_; ++k)
+        offset[static_cast<size_t>(k)] += index[static_cast<size_t>(a)] * stride_[a][static_cast<size_t>(k)];
     }
     for (int64_t at = begin; at < end;) {
       const int64_t n = std::min({extent_[0] - index[0], end - at, longest});

@@ -21,7 +21,8 @@ void set_packed(void* data, int64_t i, int bits, unsigned v) {
 
 template <class T>
 void strided(std::byte* to, int64_t to_step, const std::byte* from, int64_t from_step, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * to_step * int64_t{sizeof(T)}, from + i * from_step * int64_t{sizeof(T)}, sizeof(T));
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(to + i * to_step * int64_t{sizeof(T)}, from + i * from_step * int64_t{sizeof(T)}, sizeof(T));
 }
 
 // n elements with any steps.
@@ -46,9 +47,11 @@ void copy_strided(DType dtype, void* to, int64_t d, int64_t d_step, const void* 
 void copy_elements(DType dtype, void* destination, int64_t d, const void* source, int64_t s, int64_t n) {
   if (n <= 0) return;
   if (dtype == DType::kString) {
-    for (int64_t i = 0; i < n; ++i) static_cast<std::string*>(destination)[d + i] = static_cast<const std::string*>(source)[s + i];
+    for (int64_t i = 0; i < n; ++i)
+      static_cast<std::string*>(destination)[d + i] = static_cast<const std::string*>(source)[s + i];
   } else if (const auto size = static_cast<int64_t>(element_size(dtype)); size > 0) {
-    std::memcpy(static_cast<std::byte*>(destination) + d * size, static_cast<const std::byte*>(source) + s * size, static_cast<size_t>(n * size));
+    std::memcpy(static_cast<std::byte*>(destination) + d * size, static_cast<const std::byte*>(source) + s * size,
+                static_cast<size_t>(n * size));
   } else {
     const int bits = bits_of(dtype);
     for (int64_t i = 0; i < n; ++i) set_packed(destination, d + i, bits, packed(source, s + i, bits));
@@ -112,7 +115,7 @@ void BoxCopy::run(CpuContext& c) const {
     if (extent[a] == 0) return;
   if (rank == 0 || !moves_as_bytes(dtype)) return run();
   const int64_t n = outer(), length = extent[rank - 1];
-  if (n == 1 && length > kSerialWork) {   // one long run: cut it
+  if (n == 1 && length > kSerialWork) {  // one long run: cut it
     for_chunks(c, length, kChunk, [this](int64_t begin, int64_t end) {
       BoxCopy piece = *this;
       piece.d += begin * d_stride[rank - 1];

@@ -1,5 +1,5 @@
-// What an operator is: a struct with `info`, `parse`, `infer`, `reference`, `samples` and, where a faster way exists, `run` (with `prepare`
-// and `scratch`). A concept checks it; all.inc lists it; AnyOperator erases its type for the rest of the engine.
+// What an operator is: a struct with `info`, `parse`, `infer`, `reference`, `samples` and, where a faster way exists, `run` (with
+// `prepare` and `scratch`). A concept checks it; all.inc lists it; AnyOperator erases its type for the rest of the engine.
 // Operators are immutable after parse and used by many threads at once.
 #pragma once
 
@@ -19,8 +19,8 @@
 #include "tensor/tensor.h"
 
 namespace ocior {
-class Team;       // base/pool.h
-class StopWord;   // base/stop.h
+class Team;      // base/pool.h
+class StopWord;  // base/stop.h
 }  // namespace ocior
 
 namespace ocior::ops {
@@ -31,20 +31,20 @@ using graph::RefContext;
 using graph::ShapeContext;
 using graph::Type;
 
-inline constexpr std::string_view kOcior = "ai.ocior";     // domain of fused and internal operators
-inline constexpr int kNewestOpset = 26;                    // of ai.onnx; later ones are read as this one
+inline constexpr std::string_view kOcior = "ai.ocior";  // domain of fused and internal operators
+inline constexpr int kNewestOpset = 26;                 // of ai.onnx; later ones are read as this one
 inline constexpr int kUnbounded = INT_MAX;
 
 // What is fixed about an operator, whatever its attributes.
 struct OpInfo {
   std::string_view name;
   std::string_view domain = "";
-  int since = 1;                     // first opset that has it
+  int since = 1;  // first opset that has it
   int min_inputs = 1, max_inputs = 1;
   int min_outputs = 1, max_outputs = 1;
-  bool pure = true;                  // false: random or stateful; never folded, shared or reordered
-  bool view = false;                 // output 0 has the bytes of input 0: no work, only another shape
-  unsigned in_place = 0;             // bit i: output 0 may be written over input i when shapes and dtypes are equal
+  bool pure = true;       // false: random or stateful; never folded, shared or reordered
+  bool view = false;      // output 0 has the bytes of input 0: no work, only another shape
+  unsigned in_place = 0;  // bit i: output 0 may be written over input i when shapes and dtypes are equal
 };
 
 // Reads the attributes of one node. A wrong kind or a missing required attribute becomes status(); what nobody read is unread().
@@ -64,9 +64,9 @@ class NodeReader {
   std::vector<int64_t> integers(std::string_view name, std::vector<int64_t> otherwise = {}) const;
   std::vector<float> numbers(std::string_view name, std::vector<float> otherwise = {}) const;
   std::vector<std::string> texts(std::string_view name, std::vector<std::string> otherwise = {}) const;
-  const Tensor* tensor(std::string_view name) const;             // null when absent
+  const Tensor* tensor(std::string_view name) const;  // null when absent
   std::shared_ptr<graph::Graph> graph(std::string_view name) const;
-  void ignore(std::string_view name) const;                      // known and without effect here
+  void ignore(std::string_view name) const;  // known and without effect here
 
   // For parse(): an error about this node's attributes ("axis: expected ...").
   template <class... Args>
@@ -78,7 +78,8 @@ class NodeReader {
 
  private:
   const AttributeValue* find(std::string_view name) const;
-  template <class T> const T* get(std::string_view name, std::string_view kind) const;
+  template <class T>
+  const T* get(std::string_view name, std::string_view kind) const;
 
   const OpInfo& info_;
   int opset_;
@@ -101,12 +102,13 @@ class PrepareContext {
  public:
   virtual ~PrepareContext() = default;
   virtual bool has(int i) const = 0;
-  virtual const Tensor* constant(int i) const = 0;              // value of input i when fixed at load, else null
+  virtual const Tensor* constant(int i) const = 0;  // value of input i when fixed at load, else null
   virtual const Type& in(int i) const = 0;
   virtual const KernelTable& kernels() const = 0;
   virtual Precision precision() const = 0;
-  // Asks for `bytes` bytes in the weight store holding a packed form of constant inputs, filled by `chunks` calls before the first run
-  // (or found in the cache: `form` names what is packed, "gemm_b"). `context` must live in the Prepared that prepare() returns.
+  // Asks for `bytes` bytes in the weight store holding a packed form of constant inputs, filled by `chunks` calls before the
+  // first run (or found in the cache: `form` names what is packed, "gemm_b"). `context` must live in the Prepared that prepare()
+  // returns.
   virtual const void* pack(std::string_view form, size_t bytes, int64_t chunks, PackFunction fill, const void* context) = 0;
   // Says that run() will not read constant input i: its plain bytes need not be kept.
   virtual void release(int i) = 0;
@@ -117,12 +119,12 @@ class BindContext {
  public:
   virtual ~BindContext() = default;
   virtual bool has(int i) const = 0;
-  virtual const TensorView& in(int i) const = 0;                // data is null
+  virtual const TensorView& in(int i) const = 0;  // data is null
   virtual const TensorView& out(int i) const = 0;
   virtual const KernelTable& kernels() const = 0;
   virtual Precision precision() const = 0;
   virtual const Prepared* prepared() const = 0;
-  virtual int workers() const = 0;                              // most threads that a run can have
+  virtual int workers() const = 0;  // most threads that a run can have
 };
 
 // Runs a subgraph of the operator: captures are bound by the executor. Outputs are owned values.
@@ -171,18 +173,18 @@ enum class Fill { kUniform, kNormal, kPositive, kSmallInts, kBools, kMinusInf, k
 struct SampleInput {
   DType dtype = DType::kFloat;
   Shape shape;
-  Fill fill = Fill::kUniform;        // floats: uniform in [-1, 1]
-  std::vector<double> values;        // instead of fill, when not empty
-  bool constant = false;             // fed as an initializer
+  Fill fill = Fill::kUniform;  // floats: uniform in [-1, 1]
+  std::vector<double> values;  // instead of fill, when not empty
+  bool constant = false;       // fed as an initializer
   bool omitted = false;
 };
 struct Sample {
   std::vector<SampleInput> inputs;
   Attributes attributes = {};
-  int opset = 0;                     // 0: the newest
+  int opset = 0;  // 0: the newest
   int outputs = 1;
   bool bench = false;
-  double tolerance = 1e-6;           // of max |want|, for floats; integers are equal
+  double tolerance = 1e-6;  // of max |want|, for floats; integers are equal
 };
 
 // The operator as the engine sees it.
@@ -190,11 +192,11 @@ class AnyOperator : public graph::Op {
  public:
   virtual const OpInfo& info() const = 0;
   virtual bool has_run() const = 0;
-  virtual Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const = 0;   // null: nothing to prepare
-  virtual size_t scratch(const BindContext& c) const = 0;                           // bytes, 64-byte aligned, for one run
-  virtual double work(const BindContext& c) const = 0;                              // floating-point operations of one run, about
+  virtual Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const = 0;  // null: nothing to prepare
+  virtual size_t scratch(const BindContext& c) const = 0;                          // bytes, 64-byte aligned, for one run
+  virtual double work(const BindContext& c) const = 0;                             // floating-point operations of one run, about
   virtual Status run(CpuContext& c) const = 0;
-  virtual std::string describe(const Prepared* prepared) const = 0;                 // for explain: what run() does; may be empty
+  virtual std::string describe(const Prepared* prepared) const = 0;  // for explain: what run() does; may be empty
   std::string_view name() const final { return info().name; }
   std::string_view domain() const final { return info().domain; }
   bool pure() const final { return info().pure; }
@@ -209,17 +211,29 @@ concept Operator = requires(const T op, const NodeReader& node, ShapeContext& sh
   { T::samples() } -> std::same_as<std::vector<Sample>>;
 };
 template <class T>
-concept HasRun = requires(const T op, CpuContext& c) { { op.run(c) } -> std::same_as<Status>; };
+concept HasRun = requires(const T op, CpuContext& c) {
+  { op.run(c) } -> std::same_as<Status>;
+};
 template <class T>
-concept HasPrepare = requires(const T op, PrepareContext& c) { { op.prepare(c) } -> std::same_as<Result<std::unique_ptr<Prepared>>>; };
+concept HasPrepare = requires(const T op, PrepareContext& c) {
+  { op.prepare(c) } -> std::same_as<Result<std::unique_ptr<Prepared>>>;
+};
 template <class T>
-concept HasScratch = requires(const T op, const BindContext& c) { { op.scratch(c) } -> std::same_as<size_t>; };
+concept HasScratch = requires(const T op, const BindContext& c) {
+  { op.scratch(c) } -> std::same_as<size_t>;
+};
 template <class T>
-concept HasWork = requires(const T op, const BindContext& c) { { op.work(c) } -> std::same_as<double>; };
+concept HasWork = requires(const T op, const BindContext& c) {
+  { op.work(c) } -> std::same_as<double>;
+};
 template <class T>
-concept HasDescribe = requires(const T op, const Prepared* p) { { op.describe(p) } -> std::same_as<std::string>; };
+concept HasDescribe = requires(const T op, const Prepared* p) {
+  { op.describe(p) } -> std::same_as<std::string>;
+};
 template <class T>
-concept HasSubgraphs = requires(const T op) { { op.subgraphs() } -> std::convertible_to<std::span<const std::shared_ptr<graph::Graph>>>; };
+concept HasSubgraphs = requires(const T op) {
+  { op.subgraphs() } -> std::convertible_to<std::span<const std::shared_ptr<graph::Graph>>>;
+};
 
 // A line of the registry: everything needed to make the operator.
 struct OpEntry {
@@ -234,10 +248,10 @@ std::span<const OpEntry> all_operators();
 // Null when there is none of that name in that domain.
 const OpEntry* find_operator(std::string_view domain, std::string_view name);
 
-// Makes an operator from attributes, for import and for passes. Errors: unknown operator (the nearest names are listed), opset before
-// `since`, input or output counts, wrong or unread attributes; each names the operator, not the node.
-Result<std::shared_ptr<const AnyOperator>> make_operator(std::string_view domain, std::string_view name, int opset, const Attributes& attributes,
-                                                         int inputs, int outputs);
+// Makes an operator from attributes, for import and for passes. Errors: unknown operator (the nearest names are listed), opset
+// before `since`, input or output counts, wrong or unread attributes; each names the operator, not the node.
+Result<std::shared_ptr<const AnyOperator>> make_operator(std::string_view domain, std::string_view name, int opset,
+                                                         const Attributes& attributes, int inputs, int outputs);
 
 template <Operator T>
 class OperatorOf final : public AnyOperator {
@@ -304,8 +318,8 @@ OpEntry entry_of() {
 }
 
 // Each operator file ends with OCIOR_OPERATOR(Name): it defines the function that all.inc's line declares.
-#define OCIOR_OPERATOR(Name)              \
-  static_assert(Operator<Name>);          \
+#define OCIOR_OPERATOR(Name)     \
+  static_assert(Operator<Name>); \
   OpEntry ocior_entry_##Name() { return entry_of<Name>(); }
 
 }  // namespace ocior::ops

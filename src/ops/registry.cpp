@@ -50,7 +50,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 std::string nearest(std::string_view domain, std::string_view name) {
   if (name.size() > 64) return "";
   std::string_view best;
-  size_t best_distance = 3;   // farther names are no help
+  size_t best_distance = 3;  // farther names are no help
   for (const OpEntry& e : registry().entries)
     if (e.info->domain == domain)
       if (const size_t d = edit_distance(name, e.info->name); d < best_distance) best = e.info->name, best_distance = d;
@@ -78,19 +78,22 @@ Status check_parsed(const OpInfo& info, const NodeReader& reader) {
   return {};
 }
 
-Result<std::shared_ptr<const AnyOperator>> make_operator(std::string_view domain, std::string_view name, int opset, const Attributes& attributes,
-                                                         int inputs, int outputs) {
+Result<std::shared_ptr<const AnyOperator>> make_operator(std::string_view domain, std::string_view name, int opset,
+                                                         const Attributes& attributes, int inputs, int outputs) {
   const OpEntry* entry = find_operator(domain, name);
   if (!entry)
-    return error(Code::kNotImplemented, "no operator '{}' is known for opset {}.{}", full_name(domain, name), opset, nearest(domain, name));
+    return error(Code::kNotImplemented, "no operator '{}' is known for opset {}.{}", full_name(domain, name), opset,
+                 nearest(domain, name));
   const OpInfo& info = *entry->info;
   if (opset < info.since)
-    return error(Code::kInvalidGraph, "{} exists since opset {}, but the model imports opset {}", full_name(domain, name), info.since, opset);
+    return error(Code::kInvalidGraph, "{} exists since opset {}, but the model imports opset {}", full_name(domain, name),
+                 info.since, opset);
   if (inputs < info.min_inputs || inputs > info.max_inputs)
-    return error(Code::kInvalidGraph, "{} takes {} inputs, got {}", full_name(domain, name), arity(info.min_inputs, info.max_inputs), inputs);
+    return error(Code::kInvalidGraph, "{} takes {} inputs, got {}", full_name(domain, name),
+                 arity(info.min_inputs, info.max_inputs), inputs);
   if (outputs < info.min_outputs || outputs > info.max_outputs)
-    return error(Code::kInvalidGraph, "{} gives {} outputs, but {} are named", full_name(domain, name), arity(info.min_outputs, info.max_outputs),
-                 outputs);
+    return error(Code::kInvalidGraph, "{} gives {} outputs, but {} are named", full_name(domain, name),
+                 arity(info.min_outputs, info.max_outputs), outputs);
   return entry->make(opset, attributes, inputs, outputs);
 }
 

@@ -9,7 +9,8 @@ namespace ocior::ops {
 bool carries_data(DType dtype) { return dtype == DType::kInt64 || dtype == DType::kInt32 || dtype == DType::kBool; }
 
 std::optional<Dims> constant_data(const Tensor& t) {
-  if (!carries_data(t.dtype()) || !t.dense() || t.memory().kind == MemoryKind::kDevice || t.count() > kMaxData) return std::nullopt;
+  if (!carries_data(t.dtype()) || !t.dense() || t.memory().kind == MemoryKind::kDevice || t.count() > kMaxData)
+    return std::nullopt;
   Dims out(static_cast<size_t>(t.count()));
   for (size_t i = 0; i < out.size(); ++i) out[i] = get_int(t.dtype(), t.data(), static_cast<int64_t>(i));
   return out;
@@ -100,7 +101,8 @@ Status check_same_type(const ShapeContext& c, int i, int j, std::string_view op)
   if (!c.has(i) || !c.has(j)) return {};
   const DType a = c.dtype(i), b = c.dtype(j);
   if (a == b || a == DType::kUndefined || b == DType::kUndefined) return {};
-  return error(Code::kInvalidGraph, "{}: inputs {} and {} must have one element type, got {} and {}", op, i, j, name_of(a), name_of(b));
+  return error(Code::kInvalidGraph, "{}: inputs {} and {} must have one element type, got {} and {}", op, i, j, name_of(a),
+               name_of(b));
 }
 
 Status ensure_output(CpuContext& c, int i, std::span<const int64_t> shape) {
@@ -120,7 +122,8 @@ Status ensure_output(RefContext& c, int i, DType dtype, std::span<const int64_t>
 }
 
 Result<FixedShape> fixed_shape(std::span<const int64_t> shape) {
-  if (shape.size() > kMaxRank) return error(Code::kNotImplemented, "tensors of rank {} are not supported; the limit is {}", shape.size(), kMaxRank);
+  if (shape.size() > kMaxRank)
+    return error(Code::kNotImplemented, "tensors of rank {} are not supported; the limit is {}", shape.size(), kMaxRank);
   FixedShape out;
   for (int64_t d : shape) out.push(d);
   return out;

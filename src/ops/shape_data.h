@@ -1,5 +1,5 @@
-// What infer() knows about values: elements of small integer tensors as dims or numbers, and what reference() and run() share about
-// outputs whose shape depends on values. Plain functions, thread-safe.
+// What infer() knows about values: elements of small integer tensors as dims or numbers, and what reference() and run() share
+// about outputs whose shape depends on values. Plain functions, thread-safe.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@
 
 namespace ocior::ops {
 
-inline constexpr int64_t kMaxData = 1024;   // elements of a tensor that infer() follows
-inline constexpr int kMaxRank = 64;         // of tensors whose shape is computed in a run
+inline constexpr int64_t kMaxData = 1024;  // elements of a tensor that infer() follows
+inline constexpr int kMaxRank = 64;        // of tensors whose shape is computed in a run
 
 // Whether values of this type are followed as dims: int32, int64 and bool.
 bool carries_data(DType dtype);
@@ -41,9 +41,12 @@ void combine_data(ShapeContext& c, const DataFunction& f);
 using TypeSet = uint32_t;
 constexpr TypeSet type_bit(DType t) { return TypeSet{1} << static_cast<int>(t); }
 template <class... T>
-constexpr TypeSet types(T... t) { return (type_bit(t) | ...); }
+constexpr TypeSet types(T... t) {
+  return (type_bit(t) | ...);
+}
 inline constexpr TypeSet kFloats = types(DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16);
-inline constexpr TypeSet kInts = types(DType::kInt8, DType::kInt16, DType::kInt32, DType::kInt64, DType::kUint8, DType::kUint16, DType::kUint32, DType::kUint64);
+inline constexpr TypeSet kInts = types(DType::kInt8, DType::kInt16, DType::kInt32, DType::kInt64, DType::kUint8, DType::kUint16,
+                                       DType::kUint32, DType::kUint64);
 inline constexpr TypeSet kNumbers = kFloats | kInts;
 inline constexpr TypeSet kBools = type_bit(DType::kBool);
 inline constexpr TypeSet kStrings = type_bit(DType::kString);
@@ -63,7 +66,7 @@ Status ensure_output(RefContext& c, int i, DType dtype, std::span<const int64_t>
 struct FixedShape {
   int64_t dims[kMaxRank];
   int64_t rank = 0;
-  operator std::span<const int64_t>() const { return {dims, static_cast<size_t>(rank)}; }   // NOLINT: a shape
+  operator std::span<const int64_t>() const { return {dims, static_cast<size_t>(rank)}; }  // NOLINT: a shape
   int64_t& operator[](int64_t i) { return dims[i]; }
   int64_t operator[](int64_t i) const { return dims[i]; }
   void push(int64_t d) { dims[rank++] = d; }
@@ -72,7 +75,11 @@ Result<FixedShape> fixed_shape(std::span<const int64_t> shape);
 
 // Elements of an integer tensor without heap memory, at most kMaxRank of them.
 Result<FixedShape> fixed_ints(DType dtype, const void* data, int64_t count, std::string_view what);
-inline Result<FixedShape> fixed_ints(const TensorView& t, std::string_view what) { return fixed_ints(t.dtype, t.data, t.count(), what); }
-inline Result<FixedShape> fixed_ints(const Tensor& t, std::string_view what) { return fixed_ints(t.dtype(), t.data(), t.count(), what); }
+inline Result<FixedShape> fixed_ints(const TensorView& t, std::string_view what) {
+  return fixed_ints(t.dtype, t.data, t.count(), what);
+}
+inline Result<FixedShape> fixed_ints(const Tensor& t, std::string_view what) {
+  return fixed_ints(t.dtype(), t.data(), t.count(), what);
+}
 
 }  // namespace ocior::ops

@@ -1,5 +1,5 @@
-// What inference knows of shapes and of shape arithmetic, and the errors of wrong nodes and wrong values. Right results are the business
-// of conformance_test.cpp and tests/ops.
+// What inference knows of shapes and of shape arithmetic, and the errors of wrong nodes and wrong values. Right results are the
+// business of conformance_test.cpp and tests/ops.
 #include <gtest/gtest.h>
 
 #include "ops/evaluate.h"
@@ -26,8 +26,8 @@ In dims(Dims values) { return {Type::tensor(DType::kInt64, Dims{static_cast<int6
 In scalar(Dim value) { return {Type::tensor(DType::kInt64, Dims{}), std::nullopt, Dims{std::move(value)}}; }
 In unknown(int64_t length) { return {Type::tensor(DType::kInt64, Dims{length})}; }
 
-Result<std::vector<InferredOutput>> ask(std::string_view op, const std::vector<In>& inputs, const Attributes& attributes = {}, int outputs = 1,
-                                        int opset = kNewestOpset) {
+Result<std::vector<InferredOutput>> ask(std::string_view op, const std::vector<In>& inputs, const Attributes& attributes = {},
+                                        int outputs = 1, int opset = kNewestOpset) {
   OCIOR_ASSIGN(const auto made, make_operator("", op, opset, attributes, static_cast<int>(inputs.size()), outputs));
   std::vector<OpInput> given;
   for (const In& i : inputs) given.push_back({&i.type, i.constant ? &*i.constant : nullptr, i.data ? &*i.data : nullptr});
@@ -35,7 +35,8 @@ Result<std::vector<InferredOutput>> ask(std::string_view op, const std::vector<I
 }
 
 // "float[batch, 768]", or the error.
-std::string shape_of(std::string_view op, const std::vector<In>& inputs, const Attributes& attributes = {}, int opset = kNewestOpset) {
+std::string shape_of(std::string_view op, const std::vector<In>& inputs, const Attributes& attributes = {},
+                     int opset = kNewestOpset) {
   const auto out = ask(op, inputs, attributes, 1, opset);
   if (!out.ok()) return out.status().message();
   const auto& shape = (*out)[0].type.shape;
@@ -56,9 +57,11 @@ TEST(Infer, ReshapeSolvesForTheMissingDimension) {
   EXPECT_EQ(shape_of("Reshape", {floats({b, n + n, 768}), dims({b, n + n, -1, 64})}), "[batch, 2*seq, 12, 64]");
   EXPECT_EQ(shape_of("Reshape", {floats({b + n, 6}), dims({b + n, -1})}), to_string(Dims{b + n, 6}));
   EXPECT_EQ(shape_of("Reshape", {floats({b, 6}), unknown(3)}).size(), std::string("[?reshape0, ?reshape1, ?reshape2]").size());
-  EXPECT_EQ(shape_of("Reshape", {floats({2, 6}), ints({5, -1})}), "Reshape: an input of shape [2, 6] (12 elements) cannot become [5, -1]");
+  EXPECT_EQ(shape_of("Reshape", {floats({2, 6}), ints({5, -1})}),
+            "Reshape: an input of shape [2, 6] (12 elements) cannot become [5, -1]");
   EXPECT_EQ(shape_of("Reshape", {floats({2, 0}), ints({0, -1})}), "[2, 0]");
-  EXPECT_EQ(shape_of("Reshape", {floats({2, 0}), ints({-1, 0})}), "Reshape: an input of shape [2, 0] (0 elements) cannot become [-1, 0]");
+  EXPECT_EQ(shape_of("Reshape", {floats({2, 0}), ints({-1, 0})}),
+            "Reshape: an input of shape [2, 0] (0 elements) cannot become [-1, 0]");
 }
 
 TEST(Infer, ShapeArithmeticOfExporters) {
@@ -105,7 +108,8 @@ TEST(Infer, SymbolicShapes) {
   EXPECT_EQ(shape_of("Range", {scalar(0), scalar(n), scalar(1)}), "[seq]");
   EXPECT_EQ(shape_of("Range", {scalar(n), scalar(n + Dim(4)), scalar(2)}), "[2]");
   EXPECT_EQ(shape_of("Concat", {floats({b, n, 8}), floats({b, 5, 8})}, {{"axis", int64_t{1}}}), "[batch, seq + 5, 8]");
-  EXPECT_EQ(shape_of("Transpose", {floats({b, n, 12, 64})}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}}), "[batch, 12, 64, seq]");
+  EXPECT_EQ(shape_of("Transpose", {floats({b, n, 12, 64})}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}}),
+            "[batch, 12, 64, seq]");
   EXPECT_EQ(shape_of("Flatten", {floats({b, n, 4})}, {{"axis", int64_t{2}}}), "[batch*seq, 4]");
   EXPECT_EQ(shape_of("Gather", {floats({30522, 384}), {Type::tensor(DType::kInt64, Dims{b, n})}}), "[batch, seq, 384]");
   EXPECT_EQ(shape_of("Tile", {floats({b, 3}), dims({2, n})}), "[2*batch, 3*seq]");
@@ -173,7 +177,8 @@ TEST(Errors, OfWrongNodes) {
       {shape_of("Slice", {floats({5})}), "at least 3 inputs"},
       {shape_of("Relu", {floats({5})}, {{"alpha", 1.0f}}), "unknown attribute 'alpha'"},
   };
-  for (size_t i = 0; i < std::size(cases); ++i) EXPECT_TRUE(says(cases[i].first, cases[i].second)) << "case " << i << ": " << cases[i].first;
+  for (size_t i = 0; i < std::size(cases); ++i)
+    EXPECT_TRUE(says(cases[i].first, cases[i].second)) << "case " << i << ": " << cases[i].first;
 }
 
 // Wrong values that only a run can see. Reference and run() refuse them alike.
@@ -190,7 +195,8 @@ TEST(Errors, OfWrongValues) {
   const Tensor four = Tensor::of<float>({4}, {1, 2, 3, 4});
   const auto ints = [](std::initializer_list<int64_t> v) { return Tensor::of<int64_t>({static_cast<int64_t>(v.size())}, v); };
   const std::pair<std::string, std::string_view> cases[] = {
-      {failure("Gather", {four, ints({0, 4})}), "Gather: index 4 (element 1 of the indices) is out of range for a dimension of 4"},
+      {failure("Gather", {four, ints({0, 4})}),
+       "Gather: index 4 (element 1 of the indices) is out of range for a dimension of 4"},
       {failure("Gather", {four, ints({-5})}), "index -5"},
       {failure("GatherElements", {four, ints({9})}), "index 9"},
       {failure("GatherND", {four, Tensor::of<int64_t>({1, 1}, {-9})}), "index -9"},

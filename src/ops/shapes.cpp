@@ -39,11 +39,11 @@ Result<Dims> broadcast(ShapeContext& c, const Dims& a, const Dims& b) {
     if (x == y || y_one) out[i] = x;
     else if (x_one) out[i] = y;
     else if (x.known() && y.known())
-      return error(Code::kInvalidArgument, "shapes {} and {} do not broadcast: dimension {} is {} and {}", to_string(a), to_string(b), i, x.value(),
-                   y.value());
-    else if (x.known()) out[i] = x;   // the other must be equal or 1
+      return error(Code::kInvalidArgument, "shapes {} and {} do not broadcast: dimension {} is {} and {}", to_string(a),
+                   to_string(b), i, x.value(), y.value());
+    else if (x.known()) out[i] = x;  // the other must be equal or 1
     else if (y.known()) out[i] = y;
-    else if (limited_by(x, y)) out[i] = y;   // min(512, seq) against seq: equal wherever it broadcasts
+    else if (limited_by(x, y)) out[i] = y;  // min(512, seq) against seq: equal wherever it broadcasts
     else if (limited_by(y, x)) out[i] = x;
     else out[i] = c.fresh("broadcast");
   }
@@ -57,7 +57,8 @@ Result<Shape> broadcast(std::span<const int64_t> a, std::span<const int64_t> b) 
     const int64_t x = from_end < a.size() ? a[a.size() - 1 - from_end] : 1;
     const int64_t y = from_end < b.size() ? b[b.size() - 1 - from_end] : 1;
     if (x != y && x != 1 && y != 1)
-      return error(Code::kInvalidArgument, "shapes {} and {} do not broadcast: dimension {} is {} and {}", to_string(a), to_string(b), i, x, y);
+      return error(Code::kInvalidArgument, "shapes {} and {} do not broadcast: dimension {} is {} and {}", to_string(a),
+                   to_string(b), i, x, y);
     out[i] = x == 1 ? y : x;
   }
   return out;

@@ -12,7 +12,8 @@ namespace ocior::ops {
 // axis in [-rank, rank) -> [0, rank); an error says the range.
 Result<int64_t> resolve_axis(int64_t axis, int64_t rank, std::string_view what = "axis");
 
-// NumPy broadcasting of symbolic shapes. Two unlike symbols: the result is taken to be the one that is not 1 if known, else a fresh dim.
+// NumPy broadcasting of symbolic shapes. Two unlike symbols: the result is taken to be the one that is not 1 if known, else a
+// fresh dim.
 Result<Dims> broadcast(ShapeContext& c, const Dims& a, const Dims& b);
 // The same for numbers.
 Result<Shape> broadcast(std::span<const int64_t> a, std::span<const int64_t> b);
@@ -21,7 +22,8 @@ Result<Shape> broadcast(std::span<const int64_t> a, std::span<const int64_t> b);
 std::vector<int64_t> dense_strides(std::span<const int64_t> shape);
 std::vector<int64_t> broadcast_strides(std::span<const int64_t> shape, std::span<const int64_t> to);
 
-// infer() of an element-wise operator: output 0 has input 0's type (unary) or the broadcast of all inputs with input `typed`'s dtype.
+// infer() of an element-wise operator: output 0 has input 0's type (unary) or the broadcast of all inputs with input `typed`'s
+// dtype.
 Status infer_unary(ShapeContext& c);
 Status infer_broadcast(ShapeContext& c, DType dtype);
 

@@ -24,7 +24,8 @@ const C* load_as(const void* data, int64_t first, int64_t n, C* buffer) {
   if constexpr (std::is_same_v<T, C>) {
     return x;
   } else {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = convert<C>(static_cast<std::conditional_t<std::is_floating_point_v<T>, double, T>>(x[i]));
+    for (int64_t i = 0; i < n; ++i)
+      buffer[i] = convert<C>(static_cast<std::conditional_t<std::is_floating_point_v<T>, double, T>>(x[i]));
     return buffer;
   }
 }

@@ -31,9 +31,7 @@ Builder identity_and_gelu() {
 }
 
 TEST(Simplify, LevelsSwitchPassesOff) {
-  const struct {
-    int level, identities, gelus;
-  } cases[] = {{0, 1, 0}, {1, 0, 0}, {2, 0, 1}, {99, 0, 1}};
+  const struct { int level, identities, gelus; } cases[] = {{0, 1, 0}, {1, 0, 0}, {2, 0, 1}, {99, 0, 1}};
   for (const auto& c : cases) {
     Builder b = identity_and_gelu();
     const PassReport report = simplified(b, {.level = c.level});
@@ -104,7 +102,7 @@ TEST(FoldConstants, LeavesInputsRandomsAndHugeResults) {
 
 struct NoOp {
   const char* name;
-  ValueId (*make)(Builder& b, ValueId x);   // x: float[b, s, 4]
+  ValueId (*make)(Builder& b, ValueId x);  // x: float[b, s, 4]
   bool gone;
 };
 
@@ -121,35 +119,130 @@ TEST_P(NoOps, GoWhereTheyGiveBackTheirInput) {
 
 const NoOp kNoOps[] = {
     {"Identity", [](Builder& b, ValueId x) { return b.op("Identity", {x}); }, true},
-    {"CastToSame", [](Builder& b, ValueId x) { return b.op("Cast", {x}, {{"to", int64_t{1}}}); }, true},
-    {"CastToOther", [](Builder& b, ValueId x) { return b.op("Cast", {x}, {{"to", int64_t{11}}}); }, false},
-    {"AddZero", [](Builder& b, ValueId x) { return b.op("Add", {x, b.full(0)}); }, true},
-    {"ZeroAdd", [](Builder& b, ValueId x) { return b.op("Add", {b.full(0, {4}), x}); }, true},
-    {"SubZero", [](Builder& b, ValueId x) { return b.op("Sub", {x, b.full(0)}); }, true},
-    {"ZeroSub", [](Builder& b, ValueId x) { return b.op("Sub", {b.full(0), x}); }, false},
-    {"MulOne", [](Builder& b, ValueId x) { return b.op("Mul", {x, b.full(1)}); }, true},
-    {"MulAlmostOne", [](Builder& b, ValueId x) { return b.op("Mul", {x, b.full(1.0000002)}); }, false},
-    {"DivOne", [](Builder& b, ValueId x) { return b.op("Div", {x, b.full(1)}); }, true},
-    {"OneDiv", [](Builder& b, ValueId x) { return b.op("Div", {b.full(1), x}); }, false},
-    {"AddZeroThatBroadcasts", [](Builder& b, ValueId x) { return b.op("Add", {x, b.full(0, {3, 1, 1, 1})}); }, false},
-    {"ReshapeToItself", [](Builder& b, ValueId x) { return b.op("Reshape", {x, b.ints({0, 0, 4})}); }, true},
-    {"ReshapeToOther", [](Builder& b, ValueId x) { return b.op("Reshape", {x, b.ints({0, 0, 2, 2})}); }, false},
-    {"ExpandByOnes", [](Builder& b, ValueId x) { return b.op("Expand", {x, b.ints({1, 1, 4})}); }, true},
-    {"TransposeInOrder", [](Builder& b, ValueId x) { return b.op("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 1, 2}}}); }, true},
-    {"TransposeSwapped", [](Builder& b, ValueId x) { return b.op("Transpose", {x}, {{"perm", std::vector<int64_t>{1, 0, 2}}}); }, false},
-    {"ConcatOfOne", [](Builder& b, ValueId x) { return b.op("Concat", {x}, {{"axis", int64_t{0}}}); }, true},
-    {"SliceOfAll", [](Builder& b, ValueId x) { return b.op("Slice", {x, b.ints({0}), b.ints({INT64_MAX}), b.ints({2})}); }, true},
-    {"SliceBackwards", [](Builder& b, ValueId x) { return b.op("Slice", {x, b.ints({-1}), b.ints({INT64_MIN}), b.ints({2}), b.ints({-1})}); }, false},
+    {"CastToSame",
+     [](Builder& b, ValueId x) {
+       return b.op("Cast", {x}, {{"to", int64_t{1}}});
+     },
+     true},
+    {"CastToOther",
+     [](Builder& b, ValueId x) {
+       return b.op("Cast", {x}, {{"to", int64_t{11}}});
+     },
+     false},
+    {"AddZero",
+     [](Builder& b, ValueId x) {
+       return b.op("Add", {x, b.full(0)});
+     },
+     true},
+    {"ZeroAdd",
+     [](Builder& b, ValueId x) {
+       return b.op("Add", {b.full(0, {4}), x});
+     },
+     true},
+    {"SubZero",
+     [](Builder& b, ValueId x) {
+       return b.op("Sub", {x, b.full(0)});
+     },
+     true},
+    {"ZeroSub",
+     [](Builder& b, ValueId x) {
+       return b.op("Sub", {b.full(0), x});
+     },
+     false},
+    {"MulOne",
+     [](Builder& b, ValueId x) {
+       return b.op("Mul", {x, b.full(1)});
+     },
+     true},
+    {"MulAlmostOne",
+     [](Builder& b, ValueId x) {
+       return b.op("Mul", {x, b.full(1.0000002)});
+     },
+     false},
+    {"DivOne",
+     [](Builder& b, ValueId x) {
+       return b.op("Div", {x, b.full(1)});
+     },
+     true},
+    {"OneDiv",
+     [](Builder& b, ValueId x) {
+       return b.op("Div", {b.full(1), x});
+     },
+     false},
+    {"AddZeroThatBroadcasts",
+     [](Builder& b, ValueId x) {
+       return b.op("Add", {x, b.full(0, {3, 1, 1, 1})});
+     },
+     false},
+    {"ReshapeToItself",
+     [](Builder& b, ValueId x) {
+       return b.op("Reshape", {x, b.ints({0, 0, 4})});
+     },
+     true},
+    {"ReshapeToOther",
+     [](Builder& b, ValueId x) {
+       return b.op("Reshape", {x, b.ints({0, 0, 2, 2})});
+     },
+     false},
+    {"ExpandByOnes",
+     [](Builder& b, ValueId x) {
+       return b.op("Expand", {x, b.ints({1, 1, 4})});
+     },
+     true},
+    {"TransposeInOrder",
+     [](Builder& b, ValueId x) {
+       return b.op("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 1, 2}}});
+     },
+     true},
+    {"TransposeSwapped",
+     [](Builder& b, ValueId x) {
+       return b.op("Transpose", {x}, {{"perm", std::vector<int64_t>{1, 0, 2}}});
+     },
+     false},
+    {"ConcatOfOne",
+     [](Builder& b, ValueId x) {
+       return b.op("Concat", {x}, {{"axis", int64_t{0}}});
+     },
+     true},
+    {"SliceOfAll",
+     [](Builder& b, ValueId x) {
+       return b.op("Slice", {x, b.ints({0}), b.ints({INT64_MAX}), b.ints({2})});
+     },
+     true},
+    {"SliceBackwards",
+     [](Builder& b, ValueId x) {
+       return b.op("Slice", {x, b.ints({-1}), b.ints({INT64_MIN}), b.ints({2}), b.ints({-1})});
+     },
+     false},
     {"Dropout", [](Builder& b, ValueId x) { return b.op("Dropout", {x}); }, true},
     {"DropoutThatTrains",
-     [](Builder& b, ValueId x) { return b.op("Dropout", {x, b.full(0.5), b.full(1, {}, DType::kBool)}, {{"seed", int64_t{3}}}); }, false},
+     [](Builder& b, ValueId x) {
+       return b.op("Dropout", {x, b.full(0.5), b.full(1, {}, DType::kBool)}, {{"seed", int64_t{3}}});
+     },
+     false},
     {"DropoutInInference",
-     [](Builder& b, ValueId x) { return b.op("Dropout", {x, b.full(0.5), b.full(0, {}, DType::kBool)}, {{"seed", int64_t{3}}}); }, true},
-    {"WhereTrue", [](Builder& b, ValueId x) { return b.op("Where", {b.full(1, {}, DType::kBool), x, b.full(7)}); }, true},
-    {"WhereFalse", [](Builder& b, ValueId x) { return b.op("Where", {b.full(0, {}, DType::kBool), b.full(7), x}); }, true},
-    {"WhereThatBroadcasts", [](Builder& b, ValueId x) { return b.op("Where", {b.full(1, {2, 1, 1, 1}, DType::kBool), x, b.full(7)}); }, false},
+     [](Builder& b, ValueId x) {
+       return b.op("Dropout", {x, b.full(0.5), b.full(0, {}, DType::kBool)}, {{"seed", int64_t{3}}});
+     },
+     true},
+    {"WhereTrue",
+     [](Builder& b, ValueId x) {
+       return b.op("Where", {b.full(1, {}, DType::kBool), x, b.full(7)});
+     },
+     true},
+    {"WhereFalse",
+     [](Builder& b, ValueId x) {
+       return b.op("Where", {b.full(0, {}, DType::kBool), b.full(7), x});
+     },
+     true},
+    {"WhereThatBroadcasts",
+     [](Builder& b, ValueId x) {
+       return b.op("Where", {b.full(1, {2, 1, 1, 1}, DType::kBool), x, b.full(7)});
+     },
+     false},
 };
-INSTANTIATE_TEST_SUITE_P(Cases, NoOps, ::testing::ValuesIn(kNoOps), [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Cases, NoOps, ::testing::ValuesIn(kNoOps),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST(EliminateNoOps, AndOrWithConstants) {
   const struct {
@@ -210,7 +303,8 @@ TEST(EvaluateShapes, OneOtherDimensionIsTheRest) {
   Builder b;
   const ValueId x = b.input("x", {Dim::symbol("b"), Dim::symbol("s"), 4});
   const ValueId shape = b.op("Shape", {x});
-  const ValueId at0 = b.op("Gather", {shape, b.full(0, {1}, DType::kInt64)}), at1 = b.op("Gather", {shape, b.full(1, {1}, DType::kInt64)});
+  const ValueId at0 = b.op("Gather", {shape, b.full(0, {1}, DType::kInt64)}),
+                at1 = b.op("Gather", {shape, b.full(1, {1}, DType::kInt64)});
   b.output(b.op("Reshape", {x, b.op("Concat", {b.op("Mul", {at0, at1}), b.ints({4})}, {{"axis", int64_t{0}}})}));
   simplified(b, only({"evaluate-shapes"}));
   EXPECT_EQ(target_of(b.graph), (std::vector<int64_t>{-1, 4}));
@@ -220,7 +314,8 @@ TEST(EvaluateShapes, TwoUnknownDimensionsStayComputed) {
   Builder b;
   const ValueId x = b.input("x", {Dim::symbol("b"), Dim::symbol("s"), 4});
   const ValueId shape = b.op("Shape", {x});
-  const ValueId at0 = b.op("Gather", {shape, b.full(0, {1}, DType::kInt64)}), at1 = b.op("Gather", {shape, b.full(1, {1}, DType::kInt64)});
+  const ValueId at0 = b.op("Gather", {shape, b.full(0, {1}, DType::kInt64)}),
+                at1 = b.op("Gather", {shape, b.full(1, {1}, DType::kInt64)});
   b.output(b.op("Reshape", {x, b.op("Concat", {at1, at0, b.ints({4})}, {{"axis", int64_t{0}}})}));
   EXPECT_EQ(fired(simplified(b, only({"evaluate-shapes"})), "evaluate-shapes"), 0);
   EXPECT_EQ(count(b.graph, "Shape"), 1);
@@ -251,7 +346,7 @@ TEST(ShareCommon, OtherAttributesOpsetsTypesAndInputsStay) {
   b.output(b.op("LeakyRelu", {x}, {{"alpha", 0.10000001f + 1e-7f}}));
   const PassReport report = simplified(b, only({"share-common"}));
   EXPECT_EQ(count_all(b.graph), 8);
-  EXPECT_EQ(fired(report, "share-common"), 1);   // the scalar 3
+  EXPECT_EQ(fired(report, "share-common"), 1);  // the scalar 3
 }
 
 TEST(ShareCommon, ConstantsOfComplexNumbersAreToldApart) {
@@ -277,7 +372,8 @@ TEST(ShareCommon, RandomNumbersAreDrawnTwice) {
 // ---- fold-comparisons
 
 ValueId positions(Builder& b, double start = 0, double step = 1) {
-  const ValueId n = b.op("Squeeze", {b.op("Gather", {b.op("Shape", {b.input("x", {Dim::symbol("s")})}), b.full(0, {1}, DType::kInt64)})});
+  const ValueId n =
+      b.op("Squeeze", {b.op("Gather", {b.op("Shape", {b.input("x", {Dim::symbol("s")})}), b.full(0, {1}, DType::kInt64)})});
   return b.op("Range", {b.full(start, {}, DType::kInt64), n, b.full(step, {}, DType::kInt64)});
 }
 
@@ -294,11 +390,22 @@ TEST(FoldComparisons, OtherConditionsStay) {
     const char* name;
     ValueId (*make)(Builder& b);
   } cases[] = {
-      {"above 0", [](Builder& b) { return b.op("GreaterOrEqual", {positions(b), b.full(1, {}, DType::kInt64)}); }},
-      {"from -1", [](Builder& b) { return b.op("GreaterOrEqual", {positions(b, -1), b.full(0, {}, DType::kInt64)}); }},
+      {"above 0",
+       [](Builder& b) {
+         return b.op("GreaterOrEqual", {positions(b), b.full(1, {}, DType::kInt64)});
+       }},
+      {"from -1",
+       [](Builder& b) {
+         return b.op("GreaterOrEqual", {positions(b, -1), b.full(0, {}, DType::kInt64)});
+       }},
       {"an input",
-       [](Builder& b) { return b.op("GreaterOrEqual", {b.input("y", {Dim::symbol("s")}, DType::kInt64), b.full(0, {}, DType::kInt64)}); }},
-      {"strictly", [](Builder& b) { return b.op("Greater", {positions(b), b.full(0, {}, DType::kInt64)}); }},
+       [](Builder& b) {
+         return b.op("GreaterOrEqual", {b.input("y", {Dim::symbol("s")}, DType::kInt64), b.full(0, {}, DType::kInt64)});
+       }},
+      {"strictly",
+       [](Builder& b) {
+         return b.op("Greater", {positions(b), b.full(0, {}, DType::kInt64)});
+       }},
   };
   for (const auto& c : cases) {
     Builder b;
@@ -331,10 +438,12 @@ TEST(FoldComparisons, DoubledOperandsCostLinearTime) {
 TEST(MergeTransposes, TwoAreOneOrNone) {
   Builder b;
   const ValueId x = b.input("x", {Dim::symbol("b"), 3, 4});
-  const auto transpose = [&](ValueId v, std::vector<int64_t> perm) { return b.op("Transpose", {v}, {{"perm", std::move(perm)}}); };
+  const auto transpose = [&](ValueId v, std::vector<int64_t> perm) {
+    return b.op("Transpose", {v}, {{"perm", std::move(perm)}});
+  };
   b.output(b.op("Relu", {transpose(transpose(x, {1, 2, 0}), {0, 2, 1})}));
   b.output(b.op("Neg", {transpose(transpose(x, {1, 2, 0}), {2, 0, 1})}));
-  b.output(b.op("Abs", {b.op("Transpose", {b.op("Transpose", {x})})}));   // both reversed
+  b.output(b.op("Abs", {b.op("Transpose", {b.op("Transpose", {x})})}));  // both reversed
   EXPECT_EQ(fired(simplified(b, only({"merge-transposes"})), "merge-transposes"), 3);
   EXPECT_EQ(count(b.graph, "Transpose"), 1);
 }

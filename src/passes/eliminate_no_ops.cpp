@@ -7,7 +7,8 @@ namespace ocior::passes {
 namespace {
 
 bool is_view(std::string_view op) {
-  return op == "Identity" || op == "Reshape" || op == "Squeeze" || op == "Unsqueeze" || op == "Flatten" || op == "Expand" || op == "Dropout";
+  return op == "Identity" || op == "Reshape" || op == "Squeeze" || op == "Unsqueeze" || op == "Flatten" || op == "Expand" ||
+         op == "Dropout";
 }
 
 bool is_identity_permutation(const Node& node, size_t rank) {
@@ -32,7 +33,8 @@ ValueId neutral(const Rewriter& r, const Node& node) {
   const std::string_view op = node.op->name();
   if (node.inputs.size() != 2) return kNone;
   const auto right = r.splat(node.inputs[1]), left = r.splat(node.inputs[0]);
-  if (right && ((op == "Add" && *right == 0) || (op == "Sub" && *right == 0) || (op == "Mul" && *right == 1) || (op == "Div" && *right == 1)))
+  if (right && ((op == "Add" && *right == 0) || (op == "Sub" && *right == 0) || (op == "Mul" && *right == 1) ||
+                (op == "Div" && *right == 1)))
     return node.inputs[0];
   if (left && ((op == "Add" && *left == 0) || (op == "Mul" && *left == 1))) return node.inputs[1];
   return kNone;
@@ -72,7 +74,9 @@ Status eliminate_no_ops(Rewriter& r) {
   OCIOR_ASSIGN(const auto order, r.order());
   for (const NodeId id : order) {
     const Node& node = r.graph.node(id);
-    if (!node.op->domain().empty() || node.outputs.empty() || node.outputs[0] == kNone || r.graph.value(node.outputs[0]).uses.empty()) continue;
+    if (!node.op->domain().empty() || node.outputs.empty() || node.outputs[0] == kNone ||
+        r.graph.value(node.outputs[0]).uses.empty())
+      continue;
     if (node.outputs.size() > 1 && node.outputs[1] != kNone) continue;
     if (const ValueId v = same_as(r, node); v != kNone) r.replace(node.outputs[0], v);
   }

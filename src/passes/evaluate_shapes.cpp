@@ -1,5 +1,5 @@
-// Shape islands: values that inference knows become constants, and Reshape targets made from a tensor's own dimensions become constants
-// with 0 (keep) and -1 (the rest), so that the island behind them dies.
+// Shape islands: values that inference knows become constants, and Reshape targets made from a tensor's own dimensions become
+// constants with 0 (keep) and -1 (the rest), so that the island behind them dies.
 #include "passes/pass.h"
 
 namespace ocior::passes {
@@ -61,7 +61,8 @@ Status evaluate_shapes(Rewriter& r) {
     for (const ValueId out : outputs) {
       if (out == kNone || r.graph.value(out).uses.empty()) continue;
       const graph::ValueInfo& v = r.graph.value(out);
-      if (!v.data || v.constant || !v.type.shape || !all_known(*v.type.shape) || !all_known(*v.data) || is_floating(v.type.dtype)) continue;
+      if (!v.data || v.constant || !v.type.shape || !all_known(*v.type.shape) || !all_known(*v.data) || is_floating(v.type.dtype))
+        continue;
       int64_t count = 1;
       for (const Dim& d : *v.type.shape) count *= d.value();
       if (count != static_cast<int64_t>(v.data->size())) continue;
@@ -70,7 +71,8 @@ Status evaluate_shapes(Rewriter& r) {
       r.replace(out, r.make_constant(std::move(t), name));
     }
     const Node& node = r.graph.node(id);
-    if (node.op->name() == "Reshape" && node.op->domain().empty() && node.inputs.size() > 1 && !r.graph.value(node.outputs[0]).uses.empty())
+    if (node.op->name() == "Reshape" && node.op->domain().empty() && node.inputs.size() > 1 &&
+        !r.graph.value(node.outputs[0]).uses.empty())
       OCIOR_RETURN_IF_ERROR(fix_reshape(r, Node(node)));
   }
   return {};

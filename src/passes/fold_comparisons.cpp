@@ -19,7 +19,8 @@ bool never_negative(const Rewriter& r, ValueId v, int depth = 16) {
     return start && step && *start >= 0 && *step > 0;
   }
   if (op == "Shape" || op == "Size") return true;
-  if (op == "Unsqueeze" || op == "Squeeze" || op == "Reshape" || op == "Expand" || op == "Identity" || op == "Transpose" || op == "Flatten")
+  if (op == "Unsqueeze" || op == "Squeeze" || op == "Reshape" || op == "Expand" || op == "Identity" || op == "Transpose" ||
+      op == "Flatten")
     return never_negative(r, node.inputs[0], depth - 1);
   return false;
 }

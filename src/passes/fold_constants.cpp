@@ -21,7 +21,7 @@ Status fold_constants(Rewriter& r) {
       if (inputs.back()) in_bytes += inputs.back()->bytes();
     }
     if (!constant) continue;
-    if (node.op->name() == "Identity") {   // shared, not copied
+    if (node.op->name() == "Identity") {  // shared, not copied
       r.replace(node.outputs[0], node.inputs[0]);
       continue;
     }

@@ -1,6 +1,6 @@
-// Attention as exporters spell it (Vaswani et al. 2017: heads split by Reshape and Transpose, two products, mask, softmax) becomes
-// ai.ocior:FusedAttention over the unsplit [batch, length, heads * dim] values. The mask is peeled of broadcasts and of the arithmetic that
-// makes it additive, so that a padding mask arrives as bool[batch, 1, 1, length].
+// Attention as exporters spell it (Vaswani et al. 2017: heads split by Reshape and Transpose, two products, mask, softmax)
+// becomes ai.ocior:FusedAttention over the unsplit [batch, length, heads * dim] values. The mask is peeled of broadcasts and of
+// the arithmetic that makes it additive, so that a padding mask arrives as bool[batch, 1, 1, length].
 #include <cmath>
 
 #include "base/error.h"
@@ -10,7 +10,7 @@
 namespace ocior::passes {
 namespace {
 
-constexpr double kHidden = -1e30;   // an additive mask value at or below hides a key
+constexpr double kHidden = -1e30;  // an additive mask value at or below hides a key
 
 struct Attention {
   ValueId q = kNone, k = kNone, v = kNone, mask = kNone;
@@ -33,7 +33,8 @@ std::optional<Split> split_of(const Rewriter& r, ValueId v, bool transposed) {
   const Node* reshape = r.made_by(transpose->inputs[0], "Reshape");
   if (!reshape) return std::nullopt;
   const Dims *x = r.dims(reshape->inputs[0]), *split = r.dims(transpose->inputs[0]);
-  if (!x || !split || x->size() != 3 || split->size() != 4 || !((*x)[0] == (*split)[0]) || !((*x)[1] == (*split)[1])) return std::nullopt;
+  if (!x || !split || x->size() != 3 || split->size() != 4 || !((*x)[0] == (*split)[0]) || !((*x)[1] == (*split)[1]))
+    return std::nullopt;
   if (!(*split)[2].known() || !(*split)[3].known()) return std::nullopt;
   return Split{reshape->inputs[0], (*split)[2], (*split)[3]};
 }
@@ -65,7 +66,7 @@ ValueId through_reshape(const Rewriter& r, ValueId v) {
 // k as it enters the product, [b, h, d, s].
 std::optional<Split> keys_of(const Rewriter& r, ValueId v) {
   if (auto direct = split_of(r, v, true)) return direct;
-  const Node* swap = r.made_by(v, "Transpose");   // [b, h, s, d] with the last two axes swapped
+  const Node* swap = r.made_by(v, "Transpose");  // [b, h, s, d] with the last two axes swapped
   if (swap && permutation(*swap->op, 4) == std::vector<int64_t>{0, 1, 3, 2}) return split_of(r, swap->inputs[0], false);
   // Through [b * h, s, d]: Reshape, Transpose(0, 2, 1), Reshape.
   const Node* joined = r.made_by(through_reshape(r, v), "Transpose");
@@ -76,7 +77,8 @@ std::optional<Split> keys_of(const Rewriter& r, ValueId v) {
   const auto split = split_of(r, reshape->inputs[0], false);
   const Dims *full = r.dims(reshape->inputs[0]), *flat = r.dims(inner), *out = r.dims(v);
   if (!split || !full || !flat || !out || flat->size() != 3 || out->size() != 4 || full->size() != 4) return std::nullopt;
-  const bool same = (*flat)[1] == (*full)[2] && (*flat)[2] == (*full)[3] && (*out)[0] == (*full)[0] && (*out)[1] == (*full)[1] && (*out)[2] == (*full)[3];
+  const bool same = (*flat)[1] == (*full)[2] && (*flat)[2] == (*full)[3] && (*out)[0] == (*full)[0] && (*out)[1] == (*full)[1] &&
+                    (*out)[2] == (*full)[3];
   return same ? split : std::nullopt;
 }
 
@@ -128,7 +130,7 @@ ValueId peel_mask(Rewriter& r, ValueId scores, Attention& a) {
   }
   if (const Node* where = r.made_by(scores, "Where")) {
     const auto yes = r.splat(where->inputs[1]), no = r.splat(where->inputs[2]);
-    const std::vector<ValueId> in = where->inputs;   // negated() adds a node
+    const std::vector<ValueId> in = where->inputs;  // negated() adds a node
     if (no && *no <= kHidden) {
       a.fill = *no, a.mask = peel_bool(r, in[0]);
       return in[1];
@@ -169,10 +171,12 @@ std::string recognise(Rewriter& r, const Node& pv, Attention& a) {
   const auto k = keys_of(r, unscaled(r, qk->inputs[1], key_scale));
   if (!k) return "its keys are not [batch, length, heads * dim] split into heads";
   a.scale *= key_scale;
-  if (!(q->heads == k->heads) || !(k->heads == v->heads) || !(q->dim == k->dim)) return "queries, keys and values have different heads";
+  if (!(q->heads == k->heads) || !(k->heads == v->heads) || !(q->dim == k->dim))
+    return "queries, keys and values have different heads";
   if (r.dtype(q->source) != DType::kFloat) return "only float is fused";
   const Dims &qs = *r.dims(q->source), &ks = *r.dims(k->source), &vs = *r.dims(v->source);
-  if (!(qs[0] == ks[0]) || !(ks[0] == vs[0]) || !(ks[1] == vs[1])) return "queries, keys and values have different batches or lengths";
+  if (!(qs[0] == ks[0]) || !(ks[0] == vs[0]) || !(ks[1] == vs[1]))
+    return "queries, keys and values have different batches or lengths";
   const Dims* y = r.dims(pv.outputs[0]);
   if (!y || *y != Dims{qs[0], q->heads, qs[1], v->dim}) return "a factor or the mask spreads its scores over more axes";
   if (a.mask != kNone) {

@@ -1,4 +1,5 @@
-// Tests of fuse-attention and fuse-qkv: the ways in which exporters spell heads, scale, mask and guard, and what only looks like attention.
+// Tests of fuse-attention and fuse-qkv: the ways in which exporters spell heads, scale, mask and guard, and what only looks like
+// attention.
 #include <cmath>
 #include <functional>
 
@@ -12,7 +13,9 @@ using namespace testing;
 constexpr int64_t kHeads = 2, kDim = 4, kWidth = kHeads * kDim;
 const Dim kB = Dim::symbol("b"), kS = Dim::symbol("s");
 
-ValueId transpose(Builder& b, ValueId v, std::vector<int64_t> perm) { return b.op("Transpose", {v}, {{"perm", std::move(perm)}}); }
+ValueId transpose(Builder& b, ValueId v, std::vector<int64_t> perm) {
+  return b.op("Transpose", {v}, {{"perm", std::move(perm)}});
+}
 
 enum class Keys { kDirect, kSwapped, kJoined };
 enum class Scale { kNone, kDiv, kMul, kOnQ, kOnBoth };
@@ -23,8 +26,8 @@ using Masking = std::function<ValueId(Builder&, ValueId scores)>;
 struct Layer {
   Keys keys = Keys::kDirect;
   Scale scale = Scale::kDiv;
-  Masking mask;                       // scores -> masked scores
-  bool guard = false;                 // Where(IsNaN(p), 0, p)
+  Masking mask;        // scores -> masked scores
+  bool guard = false;  // Where(IsNaN(p), 0, p)
   int64_t q_heads = kHeads, v_dim = kDim, softmax_axis = -1;
   std::vector<int64_t> q_perm{0, 2, 1, 3}, joined_perm{0, 2, 1, 3};
   DType dtype = DType::kFloat;
@@ -42,7 +45,7 @@ struct Layer {
     if (keys == Keys::kDirect) return heads(b, k, kHeads, kDim, {0, 2, 3, 1});
     const ValueId split = heads(b, k, kHeads, kDim, {0, 2, 1, 3});
     if (keys == Keys::kSwapped) return transpose(b, split, {0, 1, 3, 2});
-    const ValueId shape = b.op("Shape", {split});   // [b, h, s, d] -> [b * h, s, d] -> [b * h, d, s] -> [b, h, d, s]
+    const ValueId shape = b.op("Shape", {split});  // [b, h, s, d] -> [b * h, s, d] -> [b * h, d, s] -> [b, h, d, s]
     const auto at = [&](int64_t from, int64_t to) { return b.op("Slice", {shape, b.ints({from}), b.ints({to})}); };
     const ValueId flat = b.op("Reshape", {split, b.op("Concat", {b.ints({-1}), at(2, 4)}, {{"axis", int64_t{0}}})});
     const ValueId target = b.op("Concat", {at(0, 2), at(3, 4), at(2, 3)}, {{"axis", int64_t{0}}});
@@ -52,7 +55,8 @@ struct Layer {
   ValueId build(Builder& b, ValueId q_in, ValueId k_in, ValueId v_in) const {
     ValueId q = heads(b, q_in, q_heads, kWidth / q_heads, q_perm), k = split_keys(b, k_in);
     if (scale == Scale::kOnQ) q = b.op("Mul", {q, constant(b, 0.5)});
-    if (scale == Scale::kOnBoth) q = b.op("Div", {q, constant(b, std::sqrt(2.0))}), k = b.op("Mul", {constant(b, std::sqrt(0.5)), k});
+    if (scale == Scale::kOnBoth)
+      q = b.op("Div", {q, constant(b, std::sqrt(2.0))}), k = b.op("Mul", {constant(b, std::sqrt(0.5)), k});
     ValueId scores = b.op("MatMul", {q, k});
     if (scale == Scale::kDiv) scores = b.op("Div", {scores, constant(b, 2)});
     if (scale == Scale::kMul) scores = b.op("Mul", {constant(b, 0.5), scores});
@@ -85,12 +89,12 @@ Fused fuse(const Layer& layer, std::vector<std::string> passes = {"fuse-attentio
   return f;
 }
 
-#define EXPECT_ATTENTION(f)                                                                                 \
-  do {                                                                                                      \
-    EXPECT_EQ(fired((f).report, "fuse-attention"), 1) << misses((f).report, "fuse-attention");              \
-    ASSERT_EQ((f).node().op->name(), "FusedAttention") << graph::print((f).b.graph);                        \
-    EXPECT_FLOAT_EQ(static_cast<float>((f).number("scale")), 0.5f);                                         \
-    EXPECT_EQ(count((f).b.graph, "Softmax"), 0);                                                            \
+#define EXPECT_ATTENTION(f)                                                                    \
+  do {                                                                                         \
+    EXPECT_EQ(fired((f).report, "fuse-attention"), 1) << misses((f).report, "fuse-attention"); \
+    ASSERT_EQ((f).node().op->name(), "FusedAttention") << graph::print((f).b.graph);           \
+    EXPECT_FLOAT_EQ(static_cast<float>((f).number("scale")), 0.5f);                            \
+    EXPECT_EQ(count((f).b.graph, "Softmax"), 0);                                               \
   } while (0)
 
 // ---- Keys and scale
@@ -137,7 +141,9 @@ TEST(FuseAttention, AdditiveFloatMask) {
     ASSERT_NE(f.mask(), nullptr);
     EXPECT_EQ(f.mask()->name, "mask");
   }
-  const Fused left = fuse({.mask = [](Builder& b, ValueId scores) { return b.op("Add", {b.input("mask", {kB, 1, 1, kS}), scores}); }});
+  const Fused left = fuse({.mask = [](Builder& b, ValueId scores) {
+    return b.op("Add", {b.input("mask", {kB, 1, 1, kS}), scores});
+  }});
   EXPECT_ATTENTION(left);
 }
 
@@ -169,7 +175,8 @@ TEST(FuseAttention, BoolMaskMadeAdditive) {
     const Fused f = fuse({.mask = [&](Builder& b, ValueId scores) {
       const ValueId m = b.op("Expand", {b.input("mask", {kB, 1, 1, kS}, DType::kBool), b.op("Shape", {scores})});
       const ValueId zero = b.full(0), fill = b.full(-3.4028234663852886e38);
-      return b.op("Add", {scores, b.op("Expand", {keep_is_true ? b.op("Where", {m, zero, fill}) : b.op("Where", {m, fill, zero}), b.op("Shape", {scores})})});
+      return b.op("Add", {scores, b.op("Expand", {keep_is_true ? b.op("Where", {m, zero, fill}) : b.op("Where", {m, fill, zero}),
+                                                  b.op("Shape", {scores})})});
     }});
     EXPECT_ATTENTION(f);
     EXPECT_EQ(f.mask()->type.dtype, DType::kBool);
@@ -198,7 +205,7 @@ TEST(FuseAttention, ConditionsThatAlwaysHoldAreLeftOut) {
 TEST(FuseAttention, SmallFillsAreNoMask) {
   const Fused f = fuse({.mask = masked_fill(true, -10000, false)});
   EXPECT_MISS(f.report, "fuse-attention", "not of a product, scaled and masked");
-  const Fused additive_fill = fuse({.mask = [](Builder& b, ValueId scores) {   // stays an additive mask
+  const Fused additive_fill = fuse({.mask = [](Builder& b, ValueId scores) {  // stays an additive mask
     return b.op("Add", {scores, b.op("Where", {b.input("mask", {kB, 1, 1, kS}, DType::kBool), b.full(0), b.full(-10000)})});
   }});
   EXPECT_ATTENTION(additive_fill);
@@ -206,11 +213,14 @@ TEST(FuseAttention, SmallFillsAreNoMask) {
 }
 
 TEST(FuseAttention, ConstantCausalMaskStaysAGeneralMask) {
-  const Fused f = fuse({.mask = [](Builder& b, ValueId scores) {
-    Tensor t = std::move(Tensor::allocate(DType::kFloat, {1, 1, 5, 5})).value();
-    for (int64_t i = 0; i < 25; ++i) t.as<float>()[i] = i % 5 <= i / 5 ? 0.0f : -3.4e38f;
-    return b.op("Add", {scores, b.constant(std::move(t))});
-  }, .q_shape = {kB, 5, kWidth}, .kv_shape = {kB, 5, kWidth}});
+  const Fused f = fuse({.mask =
+                            [](Builder& b, ValueId scores) {
+                              Tensor t = std::move(Tensor::allocate(DType::kFloat, {1, 1, 5, 5})).value();
+                              for (int64_t i = 0; i < 25; ++i) t.as<float>()[i] = i % 5 <= i / 5 ? 0.0f : -3.4e38f;
+                              return b.op("Add", {scores, b.constant(std::move(t))});
+                            },
+                        .q_shape = {kB, 5, kWidth},
+                        .kv_shape = {kB, 5, kWidth}});
   EXPECT_ATTENTION(f);
   EXPECT_EQ(f.node().op->attributes().count("causal"), 0u);
   ASSERT_NE(f.mask(), nullptr);
@@ -221,9 +231,13 @@ TEST(FuseAttention, GuardAgainstRowsWithoutKeys) {
   const Fused f = fuse({.mask = masked_fill(true, -INFINITY, false), .guard = true});
   EXPECT_ATTENTION(f);
   EXPECT_EQ(std::get<int64_t>(f.node().op->attributes().at("zero_masked_rows")), 1);
-  const Fused hidden = fuse({.mask = [](Builder& b, ValueId scores) {   // no key at all
-    return b.op("Where", {b.op("And", {b.input("mask", {kB, 1, 1, kS}, DType::kBool), b.full(0, {}, DType::kBool)}), scores, b.full(-INFINITY)});
-  }, .guard = true});
+  const Fused hidden =
+      fuse({.mask =
+                [](Builder& b, ValueId scores) {  // no key at all
+                  return b.op("Where", {b.op("And", {b.input("mask", {kB, 1, 1, kS}, DType::kBool), b.full(0, {}, DType::kBool)}),
+                                        scores, b.full(-INFINITY)});
+                },
+            .guard = true});
   EXPECT_ATTENTION(hidden);
 }
 
@@ -235,8 +249,10 @@ TEST(FuseAttention, WhatIsNoAttentionIsNamed) {
   EXPECT_MISS(fuse({.dtype = DType::kDouble}).report, pass, "only float is fused");
   EXPECT_MISS(fuse({.join = false}).report, pass, "its heads are not joined by Transpose and Reshape");
   EXPECT_MISS(fuse({.joined_perm = {0, 2, 3, 1}}).report, pass, "its heads are not joined by Transpose and Reshape");
-  EXPECT_MISS(fuse({.q_perm = {0, 2, 3, 1}, .q_shape = {kB, 4, kWidth}, .kv_shape = {kB, 4, kWidth}}).report, pass, "its queries are not");
-  EXPECT_MISS(fuse({.mask = [](Builder& b, ValueId scores) { return b.op("Relu", {scores}); }}).report, pass, "not of a product, scaled and masked");
+  EXPECT_MISS(fuse({.q_perm = {0, 2, 3, 1}, .q_shape = {kB, 4, kWidth}, .kv_shape = {kB, 4, kWidth}}).report, pass,
+              "its queries are not");
+  EXPECT_MISS(fuse({.mask = [](Builder& b, ValueId scores) { return b.op("Relu", {scores}); }}).report, pass,
+              "not of a product, scaled and masked");
   EXPECT_MISS(fuse({.mask = additive({kS})}).report, pass, "its mask has not two to four axes");
 }
 
@@ -314,7 +330,9 @@ TEST(FuseQkv, WhatCannotBeJoinedIsNamed) {
 TEST(FuseQkv, AnEncoderLayerFromMatMulsOn) {
   Builder b;
   const ValueId x = b.input("x", {kB, kS, kWidth});
-  const auto linear = [&](ValueId v, int64_t k, int64_t n) { return b.op("Add", {b.op("MatMul", {v, b.weight({k, n})}), b.weight({n})}); };
+  const auto linear = [&](ValueId v, int64_t k, int64_t n) {
+    return b.op("Add", {b.op("MatMul", {v, b.weight({k, n})}), b.weight({n})});
+  };
   const auto norm = [&](ValueId v) { return b.op("LayerNormalization", {v, b.weight({kWidth}), b.weight({kWidth})}); };
   Layer layer;
   layer.mask = masked_fill(false, -3.4028234663852886e38, true);
@@ -325,7 +343,7 @@ TEST(FuseQkv, AnEncoderLayerFromMatMulsOn) {
   EXPECT_EQ(count(b.graph, "FusedAttention", ops::kOcior), 1);
   EXPECT_EQ(count(b.graph, "Linear", ops::kOcior), 4);
   EXPECT_EQ(count(b.graph, "LayerNormalization"), 2);
-  EXPECT_EQ(count_all(b.graph), 8) << graph::print(b.graph);   // and Not, of the mask
+  EXPECT_EQ(count_all(b.graph), 8) << graph::print(b.graph);  // and Not, of the mask
 }
 
 }  // namespace

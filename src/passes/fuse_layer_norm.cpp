@@ -1,4 +1,5 @@
-// LayerNormalization (Ba et al. 2016) as it is written below opset 17: (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * gamma + beta.
+// LayerNormalization (Ba et al. 2016) as it is written below opset 17: (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * gamma
+// + beta.
 #include "base/error.h"
 #include "passes/pattern.h"
 
@@ -32,15 +33,18 @@ std::string unless(const Rewriter& r, const Match& m) {
   const Dims *x = r.dims(m.at("x")), *gamma = r.dims(m.at("gamma")), *beta = r.dims(m.at("beta"));
   if (!x || x->empty() || !gamma || !beta) return "the rank of the input or of the scale is unknown";
   if (gamma->size() != 1 || beta->size() != 1 || !(gamma->back() == x->back()) || !(beta->back() == x->back()))
-    return fmt::format("scale {} and bias {} are no vectors over the last axis of {}", to_string(*gamma), to_string(*beta), to_string(*x));
+    return fmt::format("scale {} and bias {} are no vectors over the last axis of {}", to_string(*gamma), to_string(*beta),
+                       to_string(*x));
   for (const NodeId id : m.interior)
-    if (const Node& n = r.graph.node(id); n.op->name() == "ReduceMean" && !is_last_axis(r, n, x->size())) return "the mean is not over the last axis alone";
+    if (const Node& n = r.graph.node(id); n.op->name() == "ReduceMean" && !is_last_axis(r, n, x->size()))
+      return "the mean is not over the last axis alone";
   if (r.dtype(m.at("x")) != DType::kFloat) return "only float is fused";
   return "";
 }
 
 ValueId replace(Rewriter& r, const Match& m) {
-  return r.make("LayerNormalization", {m.at("x"), m.at("gamma"), m.at("beta")}, {{"axis", int64_t{-1}}, {"epsilon", static_cast<float>(m.number("eps"))}});
+  return r.make("LayerNormalization", {m.at("x"), m.at("gamma"), m.at("beta")},
+                {{"axis", int64_t{-1}}, {"epsilon", static_cast<float>(m.number("eps"))}});
 }
 
 }  // namespace

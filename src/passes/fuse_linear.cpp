@@ -30,7 +30,8 @@ void from_matmul(Rewriter& r, const Node& node) {
   if (r.dtype(node.inputs[0]) != DType::kFloat || !is_weight(r, node.inputs[1])) return;
   const Dims* x = r.dims(node.inputs[0]);
   if (!x || x->size() < 2) return;
-  if (const ValueId y = r.make("Linear", {node.inputs[0], node.inputs[1]}, {}, ops::kOcior); y != kNone) r.replace(node.outputs[0], y);
+  if (const ValueId y = r.make("Linear", {node.inputs[0], node.inputs[1]}, {}, ops::kOcior); y != kNone)
+    r.replace(node.outputs[0], y);
 }
 
 void from_gemm(Rewriter& r, const Node& node) {
@@ -48,7 +49,8 @@ void from_gemm(Rewriter& r, const Node& node) {
     if (!vector || number("beta") != 1.0f) return r.miss(node, "C is no vector of the output's width, or beta is not 1");
   }
   graph::Attributes attributes{{"transpose_b", transposed}, {"alpha", number("alpha")}};
-  if (const ValueId y = r.make("Linear", {node.inputs[0], node.inputs[1], c}, std::move(attributes), ops::kOcior); y != kNone) r.replace(node.outputs[0], y);
+  if (const ValueId y = r.make("Linear", {node.inputs[0], node.inputs[1], c}, std::move(attributes), ops::kOcior); y != kNone)
+    r.replace(node.outputs[0], y);
 }
 
 std::string activation_of(const Node& node) {
@@ -90,7 +92,8 @@ Status fuse_bias(Rewriter& r) {
         r.miss(node, "the product has a bias, an activation or another reader already");
         continue;
       }
-      if (const ValueId fresh = remake(r, *product, bias, kNone, product->op->attributes()); fresh != kNone) r.replace(node.outputs[0], fresh);
+      if (const ValueId fresh = remake(r, *product, bias, kNone, product->op->attributes()); fresh != kNone)
+        r.replace(node.outputs[0], fresh);
       break;
     }
   }
@@ -111,7 +114,8 @@ Status fuse_activation(Rewriter& r) {
     }
     graph::Attributes attributes = product->op->attributes();
     attributes["activation"] = activation;
-    if (const ValueId fresh = remake(r, *product, input(*product, 2), kNone, std::move(attributes)); fresh != kNone) r.replace(node.outputs[0], fresh);
+    if (const ValueId fresh = remake(r, *product, input(*product, 2), kNone, std::move(attributes)); fresh != kNone)
+      r.replace(node.outputs[0], fresh);
   }
   return {};
 }
@@ -133,7 +137,8 @@ Status fuse_residual(Rewriter& r) {
         r.miss(node, "the other operand has another shape, or one that is not known to be the same");
         continue;
       }
-      if (const ValueId fresh = remake(r, *product, input(*product, 2), residual, product->op->attributes()); fresh != kNone) r.replace(node.outputs[0], fresh);
+      if (const ValueId fresh = remake(r, *product, input(*product, 2), residual, product->op->attributes()); fresh != kNone)
+        r.replace(node.outputs[0], fresh);
       break;
     }
   }

@@ -1,4 +1,5 @@
-// Tests of fuse-linear, fuse-bias, fuse-activation and fuse-residual: MatMul and Gemm with constant weights, and what follows them.
+// Tests of fuse-linear, fuse-bias, fuse-activation and fuse-residual: MatMul and Gemm with constant weights, and what follows
+// them.
 #include "passes/testing.h"
 
 namespace ocior::passes {
@@ -24,7 +25,7 @@ TEST(FuseLinear, MatMulWithConstantWeights) {
 }
 
 TEST(FuseLinear, OtherMatMulsStay) {
-  const auto stays = [](ValueId (*make)(Builder& b)) {
+  const auto stays = [](ValueId (*make)(Builder & b)) {
     Builder b;
     b.output(make(b));
     EXPECT_EQ(fired(simplified(b, only({"fuse-linear"})), "fuse-linear"), 0) << graph::print(b.graph);
@@ -56,8 +57,9 @@ TEST(FuseLinear, GemmVariants) {
     for (const bool biased : {false, true})
       for (const float alpha : {1.0f, 0.5f}) {
         Builder b;
-        const PassReport report = gemm(b, {{"transB", int64_t{transposed}}, {"alpha", alpha}}, transposed ? Shape{6, 4} : Shape{4, 6},
-                                       biased ? std::optional<Shape>(Shape{6}) : std::nullopt);
+        const PassReport report =
+            gemm(b, {{"transB", int64_t{transposed}}, {"alpha", alpha}}, transposed ? Shape{6, 4} : Shape{4, 6},
+                 biased ? std::optional<Shape>(Shape{6}) : std::nullopt);
         EXPECT_EQ(fired(report, "fuse-linear"), 1);
         EXPECT_EQ(maker(b.graph).inputs.size(), biased ? 3u : 2u);
       }
@@ -89,7 +91,7 @@ TEST(FuseBias, OnEitherSide) {
 }
 
 TEST(FuseBias, OtherSumsStay) {
-  const auto stays = [](ValueId (*make)(Builder& b, ValueId y)) {
+  const auto stays = [](ValueId (*make)(Builder & b, ValueId y)) {
     Builder b;
     b.output(make(b, product(b, b.input("x", kRows))));
     EXPECT_EQ(fired(simplified(b, only({"fuse-linear", "fuse-bias"})), "fuse-bias"), 0) << graph::print(b.graph);
@@ -99,7 +101,9 @@ TEST(FuseBias, OtherSumsStay) {
   stays([](Builder& b, ValueId y) { return b.op("Add", {y, b.weight({1, 6})}); });
   stays([](Builder& b, ValueId y) { return b.op("Add", {y, b.input("bias", {6})}); });
   stays([](Builder& b, ValueId y) { return b.op("Sub", {y, b.weight({6})}); });
-  stays([](Builder& b, ValueId) { return b.op("Add", {product(b, b.input("z", kRows), 1), b.weight({6})}); });   // spreads one column
+  stays([](Builder& b, ValueId) {
+    return b.op("Add", {product(b, b.input("z", kRows), 1), b.weight({6})});
+  });  // spreads one column
 }
 
 TEST(FuseBias, ASecondBiasAndOtherReadersAreNamed) {
@@ -143,7 +147,8 @@ TEST(FuseActivation, EveryActivationWithAndWithoutBias) {
 
 TEST(FuseActivation, OfGemmKeepsItsAttributes) {
   Builder b;
-  const ValueId y = b.op("Gemm", {b.input("x", {3, 4}), b.weight({6, 4}), b.weight({6})}, {{"transB", int64_t{1}}, {"alpha", 0.5f}});
+  const ValueId y =
+      b.op("Gemm", {b.input("x", {3, 4}), b.weight({6, 4}), b.weight({6})}, {{"transB", int64_t{1}}, {"alpha", 0.5f}});
   b.output(b.op("Relu", {y}));
   simplified(b, only(kAll));
   EXPECT_EQ(attributes(b), "activation=\"relu\", alpha=0.5f, transpose_b=1");
@@ -159,7 +164,8 @@ TEST(FuseActivation, ASecondOneAResidualAndOtherReadersAreNamed) {
   EXPECT_EQ(count(twice.graph, "Tanh"), 1);
 
   Builder residual;
-  residual.output(residual.op("Relu", {residual.op("Add", {product(residual, residual.input("x", kRows), 4), residual.input("r", kRows)})}));
+  residual.output(
+      residual.op("Relu", {residual.op("Add", {product(residual, residual.input("x", kRows), 4), residual.input("r", kRows)})}));
   EXPECT_MISS(simplified(residual, only(kAll)), "fuse-activation", reason);
   EXPECT_EQ(count(residual.graph, "Relu"), 1);
 
@@ -199,7 +205,8 @@ TEST(FuseResidual, OtherShapesAndReadersAreNamed) {
   row.output(row.op("Add", {product(row, row.input("x", kRows), 4), row.input("r", {Dim::symbol("s"), 4})}));
   EXPECT_MISS(simplified(row, only(kAll)), "fuse-residual", "another shape");
 
-  unknown.output(unknown.op("Add", {product(unknown, unknown.input("x", kRows), 4), unknown.input("r", {Dim::symbol("b"), 5, 4})}));
+  unknown.output(
+      unknown.op("Add", {product(unknown, unknown.input("x", kRows), 4), unknown.input("r", {Dim::symbol("b"), 5, 4})}));
   EXPECT_MISS(simplified(unknown, only(kAll)), "fuse-residual", "another shape, or one that is not known to be the same");
 
   const ValueId y = product(doubled, doubled.input("x", kRows), 4);

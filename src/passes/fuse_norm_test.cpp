@@ -1,4 +1,5 @@
-// Tests of fuse-gelu, fuse-layer-norm and fuse-skip-layer-norm: every spelling that exporters write, and what only looks like one.
+// Tests of fuse-gelu, fuse-layer-norm and fuse-skip-layer-norm: every spelling that exporters write, and what only looks like
+// one.
 #include <numbers>
 
 #include "passes/testing.h"
@@ -12,7 +13,8 @@ using namespace testing;
 
 struct Gelu {
   DType dtype = DType::kFloat;
-  double half = 0.5, one = 1, root = std::numbers::sqrt2, inverse_root = 1 / std::numbers::sqrt2, cubic = 0.044715, factor = 0.7978845608028654;
+  double half = 0.5, one = 1, root = std::numbers::sqrt2, inverse_root = 1 / std::numbers::sqrt2, cubic = 0.044715,
+         factor = 0.7978845608028654;
 
   ValueId c(Builder& b, double v) const { return b.full(v, {}, dtype); }
   ValueId mul(Builder& b, ValueId x, ValueId y) const { return b.op("Mul", {x, y}); }
@@ -43,7 +45,7 @@ TEST(FuseGelu, EveryBracketingOfTheOuterProduct) {
                               : inner == 1 ? g.by_mul(b, x)
                               : inner < 6  ? g.tanh(b, x, inner % 2 == 0, inner < 4)
                                            : g.tanh_factored(b, x);
-      if (outer == 5 && inner > 1) continue;   // the halved x is an erf form only
+      if (outer == 5 && inner > 1) continue;  // the halved x is an erf form only
       switch (outer) {
         case 0: b.output(g.mul(b, g.mul(b, x, half), bracket)); break;
         case 1: b.output(g.mul(b, g.mul(b, x, bracket), half)); break;
@@ -158,8 +160,10 @@ struct Norm {
       const ValueId normal = b.op("Div", {centred, deviation});
       scaled = gamma_first ? b.op("Mul", {g, normal}) : b.op("Mul", {normal, g});
     } else {
-      const ValueId factor = ending == Ending::kReciprocal ? b.op("Reciprocal", {deviation}) : b.op("Div", {b.full(1, {}, dtype), deviation});
-      scaled = gamma_on_scale ? b.op("Mul", {centred, b.op("Mul", {factor, g})}) : b.op("Mul", {b.op("Mul", {centred, factor}), g});
+      const ValueId factor =
+          ending == Ending::kReciprocal ? b.op("Reciprocal", {deviation}) : b.op("Div", {b.full(1, {}, dtype), deviation});
+      scaled =
+          gamma_on_scale ? b.op("Mul", {centred, b.op("Mul", {factor, g})}) : b.op("Mul", {b.op("Mul", {centred, factor}), g});
     }
     return gamma_first ? b.op("Add", {beta_value, scaled}) : b.op("Add", {scaled, beta_value});
   }
@@ -262,7 +266,7 @@ TEST(FuseSkipLayerNorm, OthersAreNamed) {
   EXPECT_MISS(skip_of({.read_sum = true}), pass, "read elsewhere");
   EXPECT_MISS(skip_of({.outputs = 3}), pass, "further outputs");
   EXPECT_MISS(skip_of({.dtype = DType::kDouble}), pass, "is not float");
-  Builder b;   // axis 1 of known lengths
+  Builder b;  // axis 1 of known lengths
   const ValueId sum = b.op("Add", {b.input("x", {2, 5, 6}), b.input("y", {2, 5, 6})});
   b.output(b.op("LayerNormalization", {sum, b.weight({5, 6})}, {{"axis", int64_t{1}}}));
   EXPECT_MISS(simplified(b, only({pass})), pass, "not over the last axis");

@@ -1,4 +1,5 @@
-// Queries, keys and values of one input: three products become one with the weights side by side, read by FusedAttention in packed form.
+// Queries, keys and values of one input: three products become one with the weights side by side, read by FusedAttention in
+// packed form.
 #include <cstring>
 
 #include "base/error.h"
@@ -53,7 +54,9 @@ Status fuse_qkv(Rewriter& r) {
   OCIOR_ASSIGN(const auto order, r.order());
   for (const NodeId id : order) {
     const Node node = r.graph.node(id);
-    if (node.dead || node.op->name() != "FusedAttention" || node.op->domain() != ops::kOcior || attribute(*node.op, "packed", 0) != 0) continue;
+    if (node.dead || node.op->name() != "FusedAttention" || node.op->domain() != ops::kOcior ||
+        attribute(*node.op, "packed", 0) != 0)
+      continue;
     ValueId x = kNone;
     const auto q = part_of(r, node.inputs[0], x), k = part_of(r, node.inputs[1], x), v = part_of(r, node.inputs[2], x);
     if (!q || !k || !v) {
@@ -61,8 +64,8 @@ Status fuse_qkv(Rewriter& r) {
       continue;
     }
     const int64_t heads = attribute(*node.op, "num_heads", 1), kv_heads = attribute(*node.op, "kv_heads", heads);
-    const bool even = q->transposed == k->transposed && k->transposed == v->transposed && !q->bias == !k->bias && !k->bias == !v->bias &&
-                      columns(*q) * kv_heads == columns(*k) * heads && columns(*k) == columns(*v);
+    const bool even = q->transposed == k->transposed && k->transposed == v->transposed && !q->bias == !k->bias &&
+                      !k->bias == !v->bias && columns(*q) * kv_heads == columns(*k) * heads && columns(*k) == columns(*v);
     if (!even) {
       r.miss(node, "its three products have different forms");
       continue;
@@ -81,11 +84,13 @@ Status fuse_qkv(Rewriter& r) {
       bias = r.make_constant(std::move(b), "qkv.bias");
     }
     graph::Attributes linear{{"transpose_b", int64_t{q->transposed}}};
-    const ValueId qkv = r.make("Linear", {x, r.make_constant(std::move(weight), "qkv.weight"), bias}, std::move(linear), ops::kOcior);
+    const ValueId qkv =
+        r.make("Linear", {x, r.make_constant(std::move(weight), "qkv.weight"), bias}, std::move(linear), ops::kOcior);
     if (qkv == kNone) continue;
     graph::Attributes attributes = node.op->attributes();
     attributes["packed"] = int64_t{1};
-    const ValueId y = r.make("FusedAttention", {qkv, node.inputs.size() > 3 ? node.inputs[3] : kNone}, std::move(attributes), ops::kOcior);
+    const ValueId y =
+        r.make("FusedAttention", {qkv, node.inputs.size() > 3 ? node.inputs[3] : kNone}, std::move(attributes), ops::kOcior);
     if (y != kNone) r.replace(node.outputs[0], y);
   }
   return {};

@@ -12,7 +12,8 @@ Status fuse_skip_layer_norm(Rewriter& r) {
     if (!sum) continue;
     const Dims* x = r.dims(node.inputs[0]);
     const int64_t axis = attribute(*node.op, "axis", -1);
-    if (!x || (axis != -1 && axis != static_cast<int64_t>(x->size()) - 1) || node.outputs.size() > 1 || r.dtype(node.inputs[0]) != DType::kFloat) {
+    if (!x || (axis != -1 && axis != static_cast<int64_t>(x->size()) - 1) || node.outputs.size() > 1 ||
+        r.dtype(node.inputs[0]) != DType::kFloat) {
       r.miss(node, "it is not over the last axis, has further outputs, or is not float");
       continue;
     }
@@ -24,7 +25,8 @@ Status fuse_skip_layer_norm(Rewriter& r) {
     graph::Attributes attributes;
     if (epsilon != node.op->attributes().end()) attributes["epsilon"] = epsilon->second;
     const ValueId beta = node.inputs.size() > 2 ? node.inputs[2] : kNone;
-    const ValueId y = r.make("SkipLayerNorm", {sum->inputs[0], sum->inputs[1], node.inputs[1], beta}, std::move(attributes), ops::kOcior);
+    const ValueId y =
+        r.make("SkipLayerNorm", {sum->inputs[0], sum->inputs[1], node.inputs[1], beta}, std::move(attributes), ops::kOcior);
     if (y != kNone) r.replace(node.outputs[0], y);
   }
   return {};

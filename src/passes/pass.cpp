@@ -4,7 +4,7 @@
 
 namespace ocior::passes {
 namespace {
-constexpr size_t kMaxMisses = 50;   // per pass; more say nothing new
+constexpr size_t kMaxMisses = 50;  // per pass; more say nothing new
 }
 
 const Node* Rewriter::made_by(ValueId v, std::string_view op, std::string_view domain) const {

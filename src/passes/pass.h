@@ -21,7 +21,8 @@ using graph::ValueId;
 // Levels of SimplifyOptions: what a pass needs to run.
 inline constexpr int kBasic = 1, kExtended = 2;
 
-// A pass's hands: reading helpers, and changes through a Patch. Changed nodes are visible at once; unread ones die at the end of the pass.
+// A pass's hands: reading helpers, and changes through a Patch. Changed nodes are visible at once; unread ones die at the end of
+// the pass.
 class Rewriter {
  public:
   explicit Rewriter(Graph& graph) : graph(graph), patch_(graph) {}
@@ -42,7 +43,7 @@ class Rewriter {
   const Dims* dims(ValueId v) const;
   DType dtype(ValueId v) const { return graph.value(v).type.dtype; }
   bool same_shape(ValueId a, ValueId b) const;
-  std::optional<std::vector<int64_t>> ints(ValueId v) const;   // elements of a small integer constant
+  std::optional<std::vector<int64_t>> ints(ValueId v) const;  // elements of a small integer constant
 
   // New operators of the newest opset. Null (kNone) and a note when the operator refuses the attributes or types.
   ValueId make(std::string_view op, std::vector<ValueId> inputs, graph::Attributes attributes = {}, std::string_view domain = "");

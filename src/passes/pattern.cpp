@@ -16,7 +16,7 @@ double tolerance(DType t) {
   switch (t) {
     case DType::kFloat16: return 0x1p-10;
     case DType::kBFloat16: return 0x1p-7;
-    case DType::kDouble: return 1e-7;   // exporters widen float constants
+    case DType::kDouble: return 1e-7;  // exporters widen float constants
     default: return 1e-6;
   }
 }
@@ -71,7 +71,7 @@ class Matcher {
       for (size_t i = 0; ok && i < p.in.size(); ++i) ok = match(p.in[i], node->inputs[i], m);
     }
     --depth_;
-    if (ok && why_) {   // orders of operands that were tried on the way say nothing
+    if (ok && why_) {  // orders of operands that were tried on the way say nothing
       deepest_ = deepest;
       *why_ = why;
     }
@@ -138,7 +138,9 @@ class Matcher {
     if (v != kNone) {
       const NodeId producer = r_.graph.value(v).producer;
       const auto c = r_.splat(v);
-      got = c ? fmt::format("the constant {}", *c) : producer != kNone ? std::string(r_.graph.node(producer).op->name()) : fmt::format("'{}'", r_.graph.value(v).name);
+      got = c                   ? fmt::format("the constant {}", *c)
+            : producer != kNone ? std::string(r_.graph.node(producer).op->name())
+                                : fmt::format("'{}'", r_.graph.value(v).name);
     }
     return fail(depth_, fmt::format("expected {}, found {}", wanted, got));
   }

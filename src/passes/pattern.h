@@ -1,5 +1,5 @@
-// Patterns are formulas over values. The matcher owns commutativity, bracketing (x*y*z in any order), shared subexpressions, constants
-// within the precision of their type, and that no interior value has a reader outside of the match.
+// Patterns are formulas over values. The matcher owns commutativity, bracketing (x*y*z in any order), shared subexpressions,
+// constants within the precision of their type, and that no interior value has a reader outside of the match.
 #pragma once
 
 #include <map>
@@ -16,8 +16,8 @@ class Pat {
  public:
   enum class Kind { kAny, kSplat, kAnySplat, kOp, kOr };
   Kind kind = Kind::kAny;
-  std::string_view name;        // of the capture, or of the operator
-  double value = 0;             // kSplat
+  std::string_view name;  // of the capture, or of the operator
+  double value = 0;       // kSplat
   std::vector<Pat> in;
 };
 
@@ -38,7 +38,7 @@ inline Pat operator/(Pat a, double b) { return std::move(a) / splat(b); }
 struct Match {
   std::map<std::string_view, ValueId> values;
   std::map<std::string_view, double> numbers;
-  std::vector<NodeId> interior;                  // nodes of the match, the root included
+  std::vector<NodeId> interior;  // nodes of the match, the root included
   ValueId at(std::string_view name) const { return values.at(name); }
   double number(std::string_view name) const { return numbers.at(name); }
 };
@@ -46,11 +46,12 @@ struct Match {
 // Matches `pattern` against the value `root`; on failure `why` (may be null) names the deepest place that did not fit.
 std::optional<Match> match(const Rewriter& r, const Pat& pattern, ValueId root, std::string* why);
 
-// A rewrite by formula: where `pattern` matches and `unless` has no objection, `replace` gives the value to use instead (kNone: leave it).
+// A rewrite by formula: where `pattern` matches and `unless` has no objection, `replace` gives the value to use instead (kNone:
+// leave it).
 struct Rewrite {
-  std::string_view root;                                         // operator of the pattern's root
+  std::string_view root;  // operator of the pattern's root
   Pat (*pattern)();
-  std::string (*unless)(const Rewriter& r, const Match& m);      // "" to go on, or the reason
+  std::string (*unless)(const Rewriter& r, const Match& m);  // "" to go on, or the reason
   ValueId (*replace)(Rewriter& r, const Match& m);
   // A root alone is no near miss when its kind is everywhere: then misses are told only below this operator.
   std::string_view near_miss = {};

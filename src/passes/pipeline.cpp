@@ -49,7 +49,7 @@ Result<PassReport> simplify(graph::Graph& graph, const SimplifyOptions& options)
     const bool off = std::find(options.disabled.begin(), options.disabled.end(), p.name) != options.disabled.end();
     report.passes.push_back({std::string(p.name), p.level <= options.level && !off, 0, 0, {}});
   }
-  Rewriter(graph).sweep();   // passes may rely on it that every node has an output that is read
+  Rewriter(graph).sweep();  // passes may rely on it that every node has an output that is read
   for (int round = 0; round < kMaxRounds; ++round) {
     int fired = 0;
     for (size_t i = 0; i < std::size(kPipeline); ++i) {
@@ -61,7 +61,7 @@ Result<PassReport> simplify(graph::Graph& graph, const SimplifyOptions& options)
       r.sweep();
       fired += r.fired;
       entry.fired += r.fired;
-      entry.misses = std::move(r.misses);   // what still does not match at the end
+      entry.misses = std::move(r.misses);  // what still does not match at the end
       entry.milliseconds += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 #ifndef NDEBUG
       OCIOR_RETURN_IF_ERROR(with_context(graph::verify(graph), fmt::format("after pass {}", entry.name)));

@@ -1,4 +1,5 @@
-// Common subexpressions: equal operators with equal attributes and inputs are computed once. Equal small constants are shared first.
+// Common subexpressions: equal operators with equal attributes and inputs are computed once. Equal small constants are shared
+// first.
 #include <cstring>
 #include <unordered_map>
 
@@ -7,7 +8,7 @@
 namespace ocior::passes {
 namespace {
 
-constexpr size_t kSmall = 4096;   // bytes of constants that are compared
+constexpr size_t kSmall = 4096;  // bytes of constants that are compared
 
 std::string key_of(const Node& node) {
   std::string key;

@@ -1,5 +1,5 @@
-// For the tests of passes: graphs by hand, a run of them by the reference operators, and a simplification that is compared with the graph it
-// came from. Header-only; included by *_test.cpp alone.
+// For the tests of passes: graphs by hand, a run of them by the reference operators, and a simplification that is compared with
+// the graph it came from. Header-only; included by *_test.cpp alone.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ using graph::Attributes;
 class Builder {
  public:
   graph::Graph graph;
-  std::map<std::string, int64_t> symbols{{"b", 2}, {"s", 5}, {"t", 3}};   // what the symbols of input shapes stand for in a run
+  std::map<std::string, int64_t> symbols{{"b", 2}, {"s", 5}, {"t", 3}};  // what the symbols of input shapes stand for in a run
 
   ValueId input(const std::string& name, Dims dims, DType dtype = DType::kFloat) {
     const ValueId v = graph.add_value(name, graph::Type::tensor(dtype, std::move(dims)));
@@ -53,13 +53,15 @@ class Builder {
     std::copy(values.begin(), values.end(), t.as<int64_t>());
     return constant(std::move(t));
   }
-  ValueId constant(Tensor t) { return graph.add_constant("c" + std::to_string(graph.value_count()), std::make_shared<const Tensor>(std::move(t))); }
+  ValueId constant(Tensor t) {
+    return graph.add_constant("c" + std::to_string(graph.value_count()), std::make_shared<const Tensor>(std::move(t)));
+  }
 
   ValueId op(std::string_view name, std::vector<ValueId> inputs, Attributes attributes = {}, int opset = ops::kNewestOpset) {
     return many(name, std::move(inputs), 1, std::move(attributes), opset)[0];
   }
-  std::vector<ValueId> many(std::string_view name, std::vector<ValueId> inputs, int outputs, Attributes attributes = {}, int opset = ops::kNewestOpset,
-                            std::string_view domain = "") {
+  std::vector<ValueId> many(std::string_view name, std::vector<ValueId> inputs, int outputs, Attributes attributes = {},
+                            int opset = ops::kNewestOpset, std::string_view domain = "") {
     auto made = ops::make_operator(domain, name, opset, attributes, static_cast<int>(inputs.size()), outputs);
     EXPECT_TRUE(made.ok()) << made.status().message();
     const std::string node = std::string(name) + "_" + std::to_string(graph.node_count());
@@ -80,7 +82,8 @@ class Builder {
     for (const ValueId in : graph.inputs()) {
       const graph::Type& type = graph.value(in).type;
       Shape shape;
-      for (const Dim& d : type.shape.value_or(Dims{2, 4})) shape.push_back(d.known() ? d.value() : symbols.at(*d.single_symbol()));
+      for (const Dim& d : type.shape.value_or(Dims{2, 4}))
+        shape.push_back(d.known() ? d.value() : symbols.at(*d.single_symbol()));
       Tensor t = std::move(Tensor::allocate(type.dtype, std::move(shape))).value();
       for (int64_t i = 0; i < t.count(); ++i)
         set_double(type.dtype, t.data(), i, is_floating(type.dtype) ? uniform(random) : static_cast<double>(random() % 4 != 0));
@@ -147,7 +150,8 @@ inline PassReport simplified(Builder& b, const SimplifyOptions& options = {}, do
 // Live nodes of one operator.
 inline int count(const graph::Graph& graph, std::string_view op, std::string_view domain = "") {
   int n = 0;
-  for (NodeId i = 0; i < static_cast<NodeId>(graph.node_count()); ++i) n += !graph.node(i).dead && graph.node(i).op->name() == op && graph.node(i).op->domain() == domain;
+  for (NodeId i = 0; i < static_cast<NodeId>(graph.node_count()); ++i)
+    n += !graph.node(i).dead && graph.node(i).op->name() == op && graph.node(i).op->domain() == domain;
   return n;
 }
 inline int count_all(const graph::Graph& graph) { return static_cast<int>(graph.order()->size()); }
@@ -174,7 +178,9 @@ inline std::string misses(const PassReport& report, std::string_view pass) {
 inline void expect_miss(const PassReport& report, std::string_view pass, const std::string& reason, int line) {
   ::testing::ScopedTrace trace(__FILE__, line, "line of the test");
   EXPECT_EQ(fired(report, pass), 0);
-  EXPECT_NE(misses(report, pass).find(reason), std::string::npos) << "expected '" << reason << "' among the misses of " << pass << ":\n" << misses(report, pass);
+  EXPECT_NE(misses(report, pass).find(reason), std::string::npos)
+      << "expected '" << reason << "' among the misses of " << pass << ":\n"
+      << misses(report, pass);
 }
 #define EXPECT_MISS(report, pass, reason) expect_miss(report, pass, reason, __LINE__)
 

@@ -1,5 +1,5 @@
-// Stage 7: known input shapes -> ShapePlan. Runs every operator's infer() with numbers, folds what only depends on shapes, and places
-// activations in one workspace.
+// Stage 7: known input shapes -> ShapePlan. Runs every operator's infer() with numbers, folds what only depends on shapes, and
+// places activations in one workspace.
 #include <algorithm>
 #include <map>
 
@@ -10,13 +10,14 @@
 namespace ocior::plan {
 namespace {
 
-constexpr size_t kFoldBytes = size_t{64} << 10;   // larger values are computed by the run, not kept in the plan
+constexpr size_t kFoldBytes = size_t{64} << 10;  // larger values are computed by the run, not kept in the plan
 constexpr size_t kAlign = 64;
 
 size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 bool concrete(const graph::Type& type) {
-  return type.is_tensor() && type.shape && std::all_of(type.shape->begin(), type.shape->end(), [](const Dim& d) { return d.known(); });
+  return type.is_tensor() && type.shape &&
+         std::all_of(type.shape->begin(), type.shape->end(), [](const Dim& d) { return d.known(); });
 }
 
 }  // namespace
@@ -24,7 +25,11 @@ bool concrete(const graph::Type& type) {
 class Binder {
  public:
   Binder(const Program& program, int begin, const Program::Known& known, std::span<const int> readable)
-      : program_(program), plan_(std::make_shared<ShapePlan>()), types_(program.slots_.size()), values_(program.slots_.size()), data_(program.slots_.size()),
+      : program_(program),
+        plan_(std::make_shared<ShapePlan>()),
+        types_(program.slots_.size()),
+        values_(program.slots_.size()),
+        data_(program.slots_.size()),
         place_(program.slots_.size(), ShapePlan::kExternal) {
     plan_->begin = plan_->end = begin;
     for (size_t i = 0; i < program.slots_.size(); ++i) {
@@ -64,10 +69,10 @@ class Binder {
 
   const Program& program_;
   std::shared_ptr<ShapePlan> plan_;
-  std::vector<graph::Type> types_;                       // per slot, concrete; dtype kUndefined: unknown
-  std::vector<Tensor> values_;                           // per slot, when known while binding
-  std::vector<std::shared_ptr<const Dims>> data_;        // per slot, from set_data
-  std::vector<int64_t> place_;                           // per slot
+  std::vector<graph::Type> types_;                 // per slot, concrete; dtype kUndefined: unknown
+  std::vector<Tensor> values_;                     // per slot, when known while binding
+  std::vector<std::shared_ptr<const Dims>> data_;  // per slot, from set_data
+  std::vector<int64_t> place_;                     // per slot
 };
 
 // infer()'s view of one step; remembers which unknown values were asked for.
@@ -124,7 +129,9 @@ class Binder::Types final : public ops::BindContext {
     for (const int s : step.inputs) in_.push_back(view(s));
     for (const int s : step.outputs) out_.push_back(view(s));
   }
-  bool has(int i) const override { return i < static_cast<int>(in_.size()) && in_[static_cast<size_t>(i)].dtype != DType::kUndefined; }
+  bool has(int i) const override {
+    return i < static_cast<int>(in_.size()) && in_[static_cast<size_t>(i)].dtype != DType::kUndefined;
+  }
   const TensorView& in(int i) const override { return in_[static_cast<size_t>(i)]; }
   const TensorView& out(int i) const override { return out_[static_cast<size_t>(i)]; }
   const KernelTable& kernels() const override { return *b_.program_.kernels_; }
@@ -153,7 +160,7 @@ class Binder::Types final : public ops::BindContext {
 Result<bool> Binder::bind_step(int i) {
   const Step& step = program_.steps_[static_cast<size_t>(i)];
   plan_->end = i + 1;
-  if (!step.op->subgraphs().empty()) {   // what a branch or body gives is known when it has run
+  if (!step.op->subgraphs().empty()) {  // what a branch or body gives is known when it has run
     add_active(i, true);
     return false;
   }
@@ -168,11 +175,11 @@ Result<bool> Binder::bind_step(int i) {
     if (!concrete(type)) continue;
     for (const Dim& d : *type.shape)
       if (d.value() < 0)
-        return error(Code::kInvalidArgument, "node '{}' ({}): its output '{}' would have the shape {}", step.name, step.op->name(),
-                     program_.slots_[static_cast<size_t>(out)].name, to_string(*type.shape));
+        return error(Code::kInvalidArgument, "node '{}' ({}): its output '{}' would have the shape {}", step.name,
+                     step.op->name(), program_.slots_[static_cast<size_t>(out)].name, to_string(*type.shape));
   }
   if (!known) {
-    if (!shapes.asked.empty()) {   // the next segment begins with this step and may read what it asked for
+    if (!shapes.asked.empty()) {  // the next segment begins with this step and may read what it asked for
       for (const int out : step.outputs)
         if (out != kNoSlot) types_[static_cast<size_t>(out)] = {};
       plan_->end = i;
@@ -275,7 +282,7 @@ void Binder::add_view(int slot, int64_t place) {
     view.dtype = type.dtype;
     Shape shape;
     for (const Dim& d : *type.shape) shape.push_back(d.value());
-    plan_->shapes.push_back(std::move(shape));   // spans are set at the end, when the vector has stopped growing
+    plan_->shapes.push_back(std::move(shape));  // spans are set at the end, when the vector has stopped growing
   } else {
     plan_->shapes.emplace_back();
   }
@@ -297,7 +304,7 @@ void Binder::place() {
     size_t offset, bytes;
   };
   std::vector<Block> free;
-  std::map<int, std::vector<std::pair<int, Block>>> dying;     // step after which a root's block is free
+  std::map<int, std::vector<std::pair<int, Block>>> dying;  // step after which a root's block is free
   size_t top = 0;
   const auto take = [&](size_t bytes) {
     size_t best = free.size();
@@ -310,7 +317,7 @@ void Binder::place() {
       if (free[best].bytes == 0) free.erase(free.begin() + static_cast<int64_t>(best));
       return b;
     }
-    if (!free.empty() && free.back().offset + free.back().bytes == top) {   // grow the last free block
+    if (!free.empty() && free.back().offset + free.back().bytes == top) {  // grow the last free block
       const Block b{free.back().offset, bytes};
       free.pop_back();
       top = b.offset + bytes;
@@ -344,7 +351,8 @@ void Binder::place() {
   std::vector<size_t> bytes_of(program_.slots_.size(), 0);
   for (size_t k = 0; k < plan_->slots.size(); ++k)
     if (plan_->views[k].dtype != DType::kUndefined)
-      bytes_of[static_cast<size_t>(plan_->slots[k])] = aligned(byte_count(plan_->views[k].dtype, element_count(plan_->shapes[k])));
+      bytes_of[static_cast<size_t>(plan_->slots[k])] =
+          aligned(byte_count(plan_->views[k].dtype, element_count(plan_->shapes[k])));
   std::vector<Block> block_of(program_.slots_.size(), Block{0, 0});
 
   for (ShapePlan::Active& a : plan_->active) {
@@ -372,9 +380,11 @@ void Binder::place() {
         for (size_t k = 0; k < step.inputs.size() && out == step.outputs[0] && !in_place; ++k) {
           if (!(step.op->info().in_place >> k & 1) || step.inputs[k] == kNoSlot) continue;
           const int in = program_.root(step.inputs[k]);
-          const auto uses = std::count_if(step.inputs.begin(), step.inputs.end(), [&](int s) { return s != kNoSlot && program_.root(s) == in; });
-          if (place_[static_cast<size_t>(in)] < 0 || block_of[static_cast<size_t>(in)].bytes != bytes || bytes == 0 || uses != 1 ||
-              program_.slots_[static_cast<size_t>(in)].last_step != a.step || types_[static_cast<size_t>(step.inputs[k])].dtype != types_[static_cast<size_t>(out)].dtype ||
+          const auto uses = std::count_if(step.inputs.begin(), step.inputs.end(),
+                                          [&](int s) { return s != kNoSlot && program_.root(s) == in; });
+          if (place_[static_cast<size_t>(in)] < 0 || block_of[static_cast<size_t>(in)].bytes != bytes || bytes == 0 ||
+              uses != 1 || program_.slots_[static_cast<size_t>(in)].last_step != a.step ||
+              types_[static_cast<size_t>(step.inputs[k])].dtype != types_[static_cast<size_t>(out)].dtype ||
               *types_[static_cast<size_t>(step.inputs[k])].shape != *types_[static_cast<size_t>(out)].shape)
             continue;
           block = block_of[static_cast<size_t>(in)];
@@ -389,7 +399,7 @@ void Binder::place() {
     if (const size_t scratch = a.dynamic ? 0 : aligned(step.op->scratch(types)); scratch > 0) {
       const Block b = take(scratch);
       a.scratch = b.offset;
-      give(b);   // free again for the next step's outputs, which are placed after this one's
+      give(b);  // free again for the next step's outputs, which are placed after this one's
     }
     give_dead(a.step, reused);
   }
@@ -400,7 +410,8 @@ void Binder::place() {
   }
 }
 
-Result<std::shared_ptr<const ShapePlan>> Program::bind(int begin, const std::vector<int64_t>& key, const Known& known, std::span<const int> readable) const {
+Result<std::shared_ptr<const ShapePlan>> Program::bind(int begin, const std::vector<int64_t>& key, const Known& known,
+                                                       std::span<const int> readable) const {
   {
     std::lock_guard lock(mutex_);
     if (const auto it = plans_.find(key); it != plans_.end()) {
@@ -412,7 +423,7 @@ Result<std::shared_ptr<const ShapePlan>> Program::bind(int begin, const std::vec
   misses_.fetch_add(1, std::memory_order_relaxed);
   OCIOR_ASSIGN(auto plan, Binder(*this, begin, known, readable).run());
   std::lock_guard lock(mutex_);
-  if (plans_.count(key)) return plan;   // another thread was faster
+  if (plans_.count(key)) return plan;  // another thread was faster
   recent_.emplace_front(key, plan);
   plans_[key] = recent_.begin();
   if (recent_.size() > options_.plan_capacity) {

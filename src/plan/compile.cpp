@@ -8,13 +8,14 @@
 namespace ocior::plan {
 namespace {
 
-constexpr size_t kSmallConstant = 4096;   // bytes; smaller constants stay where they are
+constexpr size_t kSmallConstant = 4096;  // bytes; smaller constants stay where they are
 
 }  // namespace
 
 class Compiler {
  public:
-  Compiler(const graph::Graph& graph, const ProgramOptions& options, std::vector<std::string>& notes) : graph_(graph), notes_(notes) {
+  Compiler(const graph::Graph& graph, const ProgramOptions& options, std::vector<std::string>& notes)
+      : graph_(graph), notes_(notes) {
     program_ = std::shared_ptr<Program>(new Program());
     program_->options_ = options;
     program_->kernels_ = &kernels();
@@ -60,7 +61,7 @@ class Compiler {
       program_->slots_[static_cast<size_t>(step.outputs[0])].alias_of = step.inputs[0];
     for (const auto& sub : step.op->subgraphs()) {
       ProgramOptions options = program_->options_;
-      options.cache = {};   // subgraphs are small; their weights stay in memory
+      options.cache = {};  // subgraphs are small; their weights stay in memory
       options.sources.clear();
       OCIOR_ASSIGN(auto program, Program::compile(*sub, options, notes_));
       step.subprograms.push_back(std::move(program));
@@ -76,15 +77,18 @@ class Compiler {
   const graph::Graph& graph_;
   std::vector<std::string>& notes_;
   std::shared_ptr<Program> program_;
-  std::vector<int> slot_of_;              // per graph value
-  std::vector<int> plain_readers_;        // per slot: steps that read the constant's plain bytes
+  std::vector<int> slot_of_;        // per graph value
+  std::vector<int> plain_readers_;  // per slot: steps that read the constant's plain bytes
 };
 
 class Compiler::Preparing final : public ops::PrepareContext {
  public:
-  Preparing(Compiler& compiler, size_t step) : compiler_(compiler), program_(*compiler.program_), step_(program_.steps_[step]), index_(step) {}
+  Preparing(Compiler& compiler, size_t step)
+      : compiler_(compiler), program_(*compiler.program_), step_(program_.steps_[step]), index_(step) {}
 
-  bool has(int i) const override { return i < static_cast<int>(step_.inputs.size()) && step_.inputs[static_cast<size_t>(i)] != kNoSlot; }
+  bool has(int i) const override {
+    return i < static_cast<int>(step_.inputs.size()) && step_.inputs[static_cast<size_t>(i)] != kNoSlot;
+  }
   const Tensor* constant(int i) const override {
     if (!has(i)) return nullptr;
     const Slot& s = slot(i);
@@ -122,16 +126,18 @@ Status Compiler::prepare() {
   for (const int out : p.outputs_) ++plain_readers_[static_cast<size_t>(out)];
 
   size_t reserve;
-  if (__builtin_mul_overflow(constants, size_t{4}, &reserve)) return error(Code::kFail, "the model's constants are larger than the address space");
+  if (__builtin_mul_overflow(constants, size_t{4}, &reserve))
+    return error(Code::kFail, "the model's constants are larger than the address space");
   OCIOR_ASSIGN(p.weights_, WeightStore::create(reserve + ((p.steps_.size() + 1) << 20)));
   for (size_t i = 0; i < p.steps_.size(); ++i) {
     Preparing context(*this, i);
     auto prepared = p.steps_[i].op->prepare(context);
-    if (!prepared.ok()) return with_context(prepared.status(), fmt::format("node '{}' ({})", p.steps_[i].name, p.steps_[i].op->name()));
+    if (!prepared.ok())
+      return with_context(prepared.status(), fmt::format("node '{}' ({})", p.steps_[i].name, p.steps_[i].op->name()));
     p.steps_[i].prepared = std::move(prepared).value();
   }
   keep_plain_constants();
-  Team team;   // every core the process may use: packing is short and bound by memory
+  Team team;  // every core the process may use: packing is short and bound by memory
   std::string note;
   OCIOR_RETURN_IF_ERROR(p.weights_->finish(p.options_.cache, p.options_.sources, team, note));
   p.options_.sources.clear();
@@ -145,7 +151,8 @@ void Compiler::keep_plain_constants() {
     Slot& s = program_->slots_[i];
     if (!s.constant.defined() || s.constant.bytes() < kSmallConstant || s.constant.dtype() == DType::kString) continue;
     if (plain_readers_[i] <= 0) {
-      s.constant = Tensor::borrow(s.constant.dtype(), s.constant.shape(), nullptr, s.constant.bytes());   // its type is still asked for
+      s.constant =
+          Tensor::borrow(s.constant.dtype(), s.constant.shape(), nullptr, s.constant.bytes());  // its type is still asked for
       continue;
     }
     if (void* address = program_->weights_->add_plain(s.constant))
@@ -179,11 +186,14 @@ int Program::root(int slot) const {
   return slot;
 }
 
-Result<std::shared_ptr<const Program>> Program::compile(const graph::Graph& graph, const ProgramOptions& options, std::vector<std::string>& notes) {
+Result<std::shared_ptr<const Program>> Program::compile(const graph::Graph& graph, const ProgramOptions& options,
+                                                        std::vector<std::string>& notes) {
   return Compiler(graph, options, notes).run();
 }
 
-size_t Program::KeyHash::operator()(const std::vector<int64_t>& key) const { return XXH3_64bits(key.data(), key.size() * sizeof(int64_t)); }
+size_t Program::KeyHash::operator()(const std::vector<int64_t>& key) const {
+  return XXH3_64bits(key.data(), key.size() * sizeof(int64_t));
+}
 
 int64_t Program::plan_count() const {
   std::lock_guard lock(mutex_);

@@ -1,5 +1,5 @@
-// Tests of compiled programs: where values live (never over each other), what is folded or left to the next segment, and how many plans
-// are kept.
+// Tests of compiled programs: where values live (never over each other), what is folded or left to the next segment, and how many
+// plans are kept.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -84,14 +84,19 @@ int64_t place_of(const ShapePlan& plan, int slot) {
   ADD_FAILURE() << "slot " << slot << " has no place";
   return -99;
 }
-int64_t place_of(const Program& program, const ShapePlan& plan, size_t step) { return place_of(plan, program.steps()[step].outputs[0]); }
+int64_t place_of(const Program& program, const ShapePlan& plan, size_t step) {
+  return place_of(plan, program.steps()[step].outputs[0]);
+}
 
 // ---- Placement
 
 class Sizes final : public ops::BindContext {
  public:
-  Sizes(const Program& program, const Step& step, const std::map<int, TensorView>& views) : program_(program), step_(step), views_(views) {}
-  bool has(int i) const override { return i < static_cast<int>(step_.inputs.size()) && step_.inputs[static_cast<size_t>(i)] != kNoSlot; }
+  Sizes(const Program& program, const Step& step, const std::map<int, TensorView>& views)
+      : program_(program), step_(step), views_(views) {}
+  bool has(int i) const override {
+    return i < static_cast<int>(step_.inputs.size()) && step_.inputs[static_cast<size_t>(i)] != kNoSlot;
+  }
   const TensorView& in(int i) const override { return views_.at(step_.inputs[static_cast<size_t>(i)]); }
   const TensorView& out(int i) const override { return views_.at(step_.outputs[static_cast<size_t>(i)]); }
   const KernelTable& kernels() const override { return program_.kernels(); }
@@ -107,7 +112,7 @@ class Sizes final : public ops::BindContext {
 
 // A stretch of the workspace and the steps during which it is in use.
 struct Interval {
-  int slot;   // -1: scratch
+  int slot;  // -1: scratch
   size_t begin, end;
   int first, last;
   bool over_its_input = false;
@@ -120,12 +125,14 @@ std::vector<Interval> intervals(const Program& program, const ShapePlan& plan, c
   std::vector<Interval> out;
   for (const ShapePlan::Active& a : plan.active) {
     const Step& step = program.steps()[static_cast<size_t>(a.step)];
-    if (const size_t scratch = step.op->scratch(Sizes(program, step, views)); scratch > 0) out.push_back({-1, a.scratch, a.scratch + scratch, a.step, a.step});
+    if (const size_t scratch = step.op->scratch(Sizes(program, step, views)); scratch > 0)
+      out.push_back({-1, a.scratch, a.scratch + scratch, a.step, a.step});
     const int slot = step.outputs[0];
     const int64_t offset = place_of(plan, slot);
     if (offset < 0) continue;
     const size_t at = static_cast<size_t>(offset), bytes = byte_count(views[slot].dtype, views[slot].count());
-    out.push_back({slot, at, at + bytes, a.step, program.slots()[static_cast<size_t>(slot)].last_step, step.op->info().in_place != 0});
+    out.push_back(
+        {slot, at, at + bytes, a.step, program.slots()[static_cast<size_t>(slot)].last_step, step.op->info().in_place != 0});
   }
   return out;
 }
@@ -138,9 +145,10 @@ void expect_no_overlap(const Program& program, const ShapePlan& plan, const std:
     for (const Interval& y : all) {
       if (&x == &y || x.end <= y.begin || y.end <= x.begin || x.last < y.first || y.last < x.first) continue;
       const Interval &older = x.first < y.first ? x : y, &newer = x.first < y.first ? y : x;
-      const bool in_place = newer.over_its_input && older.slot >= 0 && older.last == newer.first && older.begin == newer.begin && older.end == newer.end;
-      EXPECT_TRUE(in_place) << "seed " << seed << ": slots " << x.slot << " (steps " << x.first << "-" << x.last << ") and " << y.slot << " (steps "
-                            << y.first << "-" << y.last << ") share bytes";
+      const bool in_place = newer.over_its_input && older.slot >= 0 && older.last == newer.first && older.begin == newer.begin &&
+                            older.end == newer.end;
+      EXPECT_TRUE(in_place) << "seed " << seed << ": slots " << x.slot << " (steps " << x.first << "-" << x.last << ") and "
+                            << y.slot << " (steps " << y.first << "-" << y.last << ") share bytes";
     }
   }
 }
@@ -191,7 +199,7 @@ TEST(Placement, ElementwiseChainsRunInPlace) {
   BoundRun run(*program, {floats({7, 100})});
   const auto plan = run.bind();
   ASSERT_NE(program->steps()[1].op->info().in_place, 0u);
-  EXPECT_EQ(plan->workspace, 2816u);   // 7 * 100 * 4, rounded to 64
+  EXPECT_EQ(plan->workspace, 2816u);  // 7 * 100 * 4, rounded to 64
   for (size_t step = 0; step < 3; ++step) EXPECT_EQ(place_of(*program, *plan, step), 0);
   EXPECT_EQ(place_of(*program, *plan, 3), ShapePlan::kExternal);
 }
@@ -224,9 +232,10 @@ TEST(Placement, BytesWhoseLastReaderIsFoldedAreUsedAgain) {
   const ValueId x = m.input("x", {kB, 1000});
   const ValueId a = m.op("Exp", {x});
   m.output(m.op("ReduceMax", {a}));
-  const ValueId shape = m.op("Shape", {a});   // after the last step that works on it
+  const ValueId shape = m.op("Shape", {a});  // after the last step that works on it
   const ValueId b = m.op("Softmax", {x});
-  m.output(m.op("Reshape", {m.op("MatMul", {m.op("Transpose", {b}), b}), m.op("Concat", {m.ints({-1}), m.op("Gather", {shape, m.ints({1})})}, {{"axis", int64_t{0}}})}));
+  m.output(m.op("Reshape", {m.op("MatMul", {m.op("Transpose", {b}), b}),
+                            m.op("Concat", {m.ints({-1}), m.op("Gather", {shape, m.ints({1})})}, {{"axis", int64_t{0}}})}));
   const auto program = m.compile();
   BoundRun run(*program, {floats({4, 1000})});
   const auto plan = run.bind();
@@ -278,14 +287,16 @@ TEST(Binding, AValueThatDecidesAShapeEndsTheSegment) {
   BoundRun run(*program, {floats({2, 12}), Tensor::of<int64_t>({3}, {4, 2, 2})});
   const auto first = run.bind();
   ASSERT_EQ(first->needed.size(), 1u);
-  EXPECT_EQ(program->slots()[static_cast<size_t>(first->needed[0])].name, program->slots()[static_cast<size_t>(program->steps()[1].outputs[0])].name);
+  EXPECT_EQ(program->slots()[static_cast<size_t>(first->needed[0])].name,
+            program->slots()[static_cast<size_t>(program->steps()[1].outputs[0])].name);
   EXPECT_EQ(program->steps()[static_cast<size_t>(first->end)].op->name(), "Reshape");
   for (size_t step = 0; step < 2; ++step)
     EXPECT_EQ(place_of(*program, *first, step), ShapePlan::kRegion) << "values of the next segment outlive the workspace";
 
   const Tensor sum = Tensor::of<int64_t>({3}, {4, 2, 3}), negated = floats({2, 12});
   run.views[static_cast<size_t>(first->needed[0])] = {DType::kInt64, sum.shape(), const_cast<void*>(sum.data())};
-  run.views[static_cast<size_t>(program->steps()[0].outputs[0])] = {DType::kFloat, negated.shape(), const_cast<void*>(negated.data())};
+  run.views[static_cast<size_t>(program->steps()[0].outputs[0])] = {DType::kFloat, negated.shape(),
+                                                                    const_cast<void*>(negated.data())};
   const auto second = run.bind(first->end, first->needed);
   EXPECT_EQ(second->end, static_cast<int>(program->steps().size()));
   EXPECT_TRUE(second->needed.empty());
@@ -325,9 +336,9 @@ TEST(Plans, LeastRecentlyUsedGoFirst) {
   bind(2);
   bind(3);
   EXPECT_EQ(program->plan_count(), 3);
-  EXPECT_EQ(bind(1), one);   // now the most recent
+  EXPECT_EQ(bind(1), one);  // now the most recent
   EXPECT_EQ(program->plan_hits(), 1);
-  bind(4);                   // 2 goes
+  bind(4);  // 2 goes
   EXPECT_EQ(program->plan_count(), 3);
   EXPECT_EQ(bind(1), one);
   EXPECT_EQ(program->plan_misses(), 4);

@@ -21,16 +21,17 @@
 namespace ocior::plan {
 namespace {
 
-constexpr size_t kHeader = 4096;                 // header page; data starts behind it
+constexpr size_t kHeader = 4096;  // header page; data starts behind it
 constexpr size_t kAlign = 64;
 constexpr size_t kBigPage = size_t{2} << 20;
 constexpr size_t kHashChunk = size_t{4} << 20;
-constexpr uint64_t kMagic = 0x0001'6577'726f'6963;   // "ciorwe", version 1
+constexpr uint64_t kMagic = 0x0001'6577'726f'6963;  // "ciorwe", version 1
 constexpr uint64_t kSumStep = 0x9e3779b97f4a7c15;
 constexpr uint64_t kCacheLimit = uint64_t{8} << 30;
 
-// First bytes of a cache file. A file is trusted without reading it while the machine has not restarted since it was written (pages that a
-// crash could have lost are then in memory or on disk); later its checksum is verified once and the boot id renewed.
+// First bytes of a cache file. A file is trusted without reading it while the machine has not restarted since it was written
+// (pages that a crash could have lost are then in memory or on disk); later its checksum is verified once and the boot id
+// renewed.
 struct Header {
   uint64_t magic, layout, bytes, checksum;
   char boot[40];
@@ -89,8 +90,8 @@ std::string content_hash(std::span<const std::byte> bytes, Team& team) { return 
 Result<std::string> content_hash(const std::string& path, const std::string& folder, Team& team) {
   struct stat st;
   if (stat(path.c_str(), &st) != 0) return error(Code::kNoSuchFile, "{}: {}", path, std::strerror(errno));
-  const std::string identity = fmt::format("{}:{}:{}:{}.{}:{}.{}", st.st_dev, st.st_ino, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec, st.st_ctim.tv_sec,
-                                           st.st_ctim.tv_nsec);
+  const std::string identity = fmt::format("{}:{}:{}:{}.{}:{}.{}", st.st_dev, st.st_ino, st.st_size, st.st_mtim.tv_sec,
+                                           st.st_mtim.tv_nsec, st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
   const bool remember = usable_folder(folder);
   const std::string note = fmt::format("{}/{:016x}.id", folder, XXH3_64bits(identity.data(), identity.size()));
   if (remember) {
@@ -153,7 +154,8 @@ void SourcePages::used(size_t bytes) {
 }
 
 void WeightStore::fill(const Item& item, std::byte* to, Team& team) {
-  const size_t step = item.chunks > 0 ? (item.bytes + static_cast<size_t>(item.chunks) - 1) / static_cast<size_t>(item.chunks) : 0;
+  const size_t step =
+      item.chunks > 0 ? (item.bytes + static_cast<size_t>(item.chunks) - 1) / static_cast<size_t>(item.chunks) : 0;
   team.parallel_for_dynamic(item.chunks, nullptr, [&](int64_t chunk, int) {
     if (item.fill) return item.fill(item.context, to, chunk);
     const size_t at = std::min(item.bytes, static_cast<size_t>(chunk) * step);
@@ -167,8 +169,8 @@ bool WeightStore::map_cached(const std::string& path, Team& team, std::string& n
   struct stat st;
   Header header;
   const bool good = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 022) == 0 &&
-                    static_cast<size_t>(st.st_size) == kHeader + used_ && pread(fd, &header, sizeof header, 0) == sizeof header && header.magic == kMagic &&
-                    header.layout == layout_hash() && header.bytes == used_;
+                    static_cast<size_t>(st.st_size) == kHeader + used_ && pread(fd, &header, sizeof header, 0) == sizeof header &&
+                    header.magic == kMagic && header.layout == layout_hash() && header.bytes == used_;
   if (!good) {
     note = path + ": not a cache file of this layout; it is written again";
     close(fd);
@@ -190,7 +192,7 @@ bool WeightStore::map_cached(const std::string& path, Team& team, std::string& n
     std::memcpy(header.boot, boot_id().data(), 39);
     if (pwrite(fd, &header, sizeof header, 0) != sizeof header) note = path + ": cannot be renewed";
   }
-  futimens(fd, nullptr);   // recently used
+  futimens(fd, nullptr);  // recently used
   close(fd);
   return true;
 }
@@ -200,7 +202,7 @@ namespace {
 // All of `bytes` at `offset`; large ones by all workers. False with errno set.
 bool write_all(int fd, std::span<const std::byte> bytes, size_t offset, Team& team) {
   const auto pieces = static_cast<int64_t>((bytes.size() + kHashChunk - 1) / kHashChunk);
-  std::atomic<int> trouble{0};   // errno belongs to the thread that saw it
+  std::atomic<int> trouble{0};  // errno belongs to the thread that saw it
   team.parallel_for(pieces, nullptr, [&](int64_t i, int) {
     size_t at = static_cast<size_t>(i) * kHashChunk;
     const size_t end = std::min(bytes.size(), at + kHashChunk);
@@ -216,8 +218,10 @@ bool write_all(int fd, std::span<const std::byte> bytes, size_t offset, Team& te
 
 }  // namespace
 
-bool WeightStore::write_file(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team, std::string& note) {
-  const std::string path = key.folder + "/" + key.name, temporary = fmt::format("{}/.{}.{}.{}", key.folder, key.name, getpid(), static_cast<const void*>(this));
+bool WeightStore::write_file(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team,
+                             std::string& note) {
+  const std::string path = key.folder + "/" + key.name,
+                    temporary = fmt::format("{}/.{}.{}.{}", key.folder, key.name, getpid(), static_cast<const void*>(this));
   const auto give_up = [&](int fd) {
     note = fmt::format("{}: {}; packed weights are not cached", key.folder, std::strerror(errno));
     if (fd >= 0) close(fd);
@@ -231,20 +235,23 @@ bool WeightStore::write_file(const CacheKey& key, std::span<const std::shared_pt
   size_t largest = 0;
   for (const Item& item : items_)
     if (item.fill) largest = std::max(largest, item.bytes);
-  std::unique_ptr<std::byte, decltype(&std::free)> buffer(static_cast<std::byte*>(std::aligned_alloc(kAlign, (largest + kAlign) / kAlign * kAlign)), &std::free);
+  std::unique_ptr<std::byte, decltype(&std::free)> buffer(
+      static_cast<std::byte*>(std::aligned_alloc(kAlign, (largest + kAlign) / kAlign * kAlign)), &std::free);
   if (!buffer) return give_up(fd);
   SourcePages pages(sources);
   uint64_t sum = 0;
   for (const Item& item : items_) {
     if (item.fill) fill(item, buffer.get(), team);
-    const std::span<const std::byte> bytes(item.fill ? buffer.get() : static_cast<const std::byte*>(item.source.data()), item.bytes);
+    const std::span<const std::byte> bytes(item.fill ? buffer.get() : static_cast<const std::byte*>(item.source.data()),
+                                           item.bytes);
     sum = sum * kSumStep + hash_all(bytes, team).low64;
     if (!write_all(fd, bytes, kHeader + item.offset, team)) return give_up(fd);
     pages.used(item.bytes);
   }
   Header header{kMagic, layout_hash(), used_, sum, {}};
   std::memcpy(header.boot, boot_id().data(), 39);
-  if (ftruncate(fd, static_cast<off_t>(kHeader + used_)) != 0 || pwrite(fd, &header, sizeof header, 0) != sizeof header) return give_up(fd);
+  if (ftruncate(fd, static_cast<off_t>(kHeader + used_)) != 0 || pwrite(fd, &header, sizeof header, 0) != sizeof header)
+    return give_up(fd);
   if (mmap(base_, kHeader + used_, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) return give_up(fd);
   close(fd);
   // The mapping stays good even when the name cannot be given.
@@ -265,7 +272,8 @@ Status WeightStore::fill_memory(std::span<const std::shared_ptr<const MappedFile
   return {};
 }
 
-Status WeightStore::finish(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team, std::string& note) {
+Status WeightStore::finish(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team,
+                           std::string& note) {
   const bool wanted = !key.folder.empty() && !key.name.empty() && used_ > 0;
   const bool cache = wanted && usable_folder(key.folder);
   if (wanted && !cache) note = key.folder + ": not usable as a cache folder; packed weights are not cached";
@@ -296,7 +304,8 @@ void trim_cache(const std::string& folder, uint64_t limit) {
     const auto used = it->last_write_time(bad);
     if (bad) continue;
     // Files that a killed process left half-written go after a day.
-    const bool stale = it->path().filename().string().starts_with(".") && fs::file_time_type::clock::now() - used > std::chrono::hours(24);
+    const bool stale =
+        it->path().filename().string().starts_with(".") && fs::file_time_type::clock::now() - used > std::chrono::hours(24);
     if (stale) fs::remove(it->path(), bad);
     else if (it->path().extension() == ".weights") entries.push_back({it->path(), used, bytes}), total += bytes;
   }

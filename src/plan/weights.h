@@ -1,5 +1,5 @@
-// The weight store of one program: packed weights and plain constants in one region, either anonymous memory or a mapped cache file
-// that every session and process with the same model shares. Filled once while a session loads, read-only afterwards.
+// The weight store of one program: packed weights and plain constants in one region, either anonymous memory or a mapped cache
+// file that every session and process with the same model shares. Filled once while a session loads, read-only afterwards.
 #pragma once
 
 #include <cstddef>
@@ -19,13 +19,14 @@ namespace ocior::plan {
 // Where packed weights of a model may be kept. An empty folder: nowhere.
 struct CacheKey {
   std::string folder;
-  std::string name;       // file name: content hash, kernel table, precision, packer version, options
+  std::string name;  // file name: content hash, kernel table, precision, packer version, options
 };
 
 // The folder for cache files: OCIOR_CACHE_DIR, else XDG_CACHE_HOME/ocior, else HOME/.cache/ocior; "" when there is none.
 std::string cache_folder();
 
-// Content hash of a file as 32 hex digits, remembered in `folder` per (device, inode, size, mtime, ctime) so that a known file is not read.
+// Content hash of a file as 32 hex digits, remembered in `folder` per (device, inode, size, mtime, ctime) so that a known file is
+// not read.
 Result<std::string> content_hash(const std::string& path, const std::string& folder, Team& team);
 std::string content_hash(std::span<const std::byte> bytes, Team& team);
 
@@ -53,9 +54,9 @@ class WeightStore {
   // A plain copy of a constant; the tensor is held until finish().
   void* add_plain(const Tensor& tensor);
 
-  // Backs the region and fills it: from the cache when it holds exactly this layout, else by the pack functions, which also writes the
-  // cache. Pages of `sources` (the files that constants were read from) are given back on the way. Trouble with the cache becomes `note`,
-  // never an error.
+  // Backs the region and fills it: from the cache when it holds exactly this layout, else by the pack functions, which also
+  // writes the cache. Pages of `sources` (the files that constants were read from) are given back on the way. Trouble with the
+  // cache becomes `note`, never an error.
   Status finish(const CacheKey& key, std::span<const std::shared_ptr<const MappedFile>> sources, Team& team, std::string& note);
 
   size_t bytes() const { return used_; }
@@ -67,7 +68,7 @@ class WeightStore {
     int64_t chunks;
     ops::PackFunction fill;
     const void* context;
-    Tensor source;          // plain copies
+    Tensor source;  // plain copies
   };
 
   WeightStore() = default;
@@ -78,7 +79,7 @@ class WeightStore {
   Status fill_memory(std::span<const std::shared_ptr<const MappedFile>> sources, Team& team);
   static void fill(const Item& item, std::byte* to, Team& team);
 
-  std::byte* base_ = nullptr;     // start of the reserved region; the first page is the file's header
+  std::byte* base_ = nullptr;  // start of the reserved region; the first page is the file's header
   size_t reserved_ = 0;
   size_t used_ = 0;
   bool mapped_ = false;

@@ -1,4 +1,5 @@
-// Tests of the weight store: a cache hit gives the same bytes, files that are not ours are written again, and a disk in trouble is a note.
+// Tests of the weight store: a cache hit gives the same bytes, files that are not ours are written again, and a disk in trouble
+// is a note.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -20,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
-constexpr size_t kHeader = 4096, kPacked = 300'000, kPlain = 3'000'001;   // bytes
+constexpr size_t kHeader = 4096, kPacked = 300'000, kPlain = 3'000'001;  // bytes
 
 // What the pack function writes: 10 chunks of a sequence that only `seed` decides.
 struct Pattern {
@@ -58,7 +59,8 @@ Load load(const CacheKey& key, uint32_t seed = 1, std::string_view form = "gemm_
   out.mapped = store->mapped();
   out.fills = one.fills + two.fills;
   out.right = std::memcmp(p, plain.data(), kPlain) == 0;
-  for (size_t i = 0; i < kPacked && out.right; ++i) out.right = a[i] == Pattern::byte(seed, i) && b[i] == Pattern::byte(seed + 1, i);
+  for (size_t i = 0; i < kPacked && out.right; ++i)
+    out.right = a[i] == Pattern::byte(seed, i) && b[i] == Pattern::byte(seed + 1, i);
   return out;
 }
 
@@ -157,7 +159,7 @@ TEST_F(WeightCache, DamagedHeadersAndLengthsAreWrittenAgain) {
     fs::resize_file(file(), length);
     expect_written_again("length " + std::to_string(length));
   }
-  for (const size_t at : {0, 8, 16}) {   // magic, layout, bytes
+  for (const size_t at : {0, 8, 16}) {  // magic, layout, bytes
     overwrite(at, "\x77");
     expect_written_again("header byte " + std::to_string(at));
   }
@@ -220,7 +222,8 @@ TEST_F(WeightCache, AFolderInPlaceOfTheFileIsANote) {
 
 TEST_F(WeightCache, UnusableFoldersAreANote) {
   std::ofstream(folder_ / "file") << "x";
-  for (const std::string& folder : {(folder_ / "file").string(), (folder_ / "file/below").string(), std::string("/proc/self/fd")}) {
+  for (const std::string& folder :
+       {(folder_ / "file").string(), (folder_ / "file/below").string(), std::string("/proc/self/fd")}) {
     const Load l = load({folder, "model.weights"});
     EXPECT_TRUE(l.status.ok() && l.right) << folder;
     EXPECT_FALSE(l.mapped) << folder;

@@ -18,7 +18,7 @@ using plan::ShapePlan;
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr double kParallelWork = 1e6;   // floating-point operations; less is done before a sleeping worker wakes
+constexpr double kParallelWork = 1e6;  // floating-point operations; less is done before a sleeping worker wakes
 
 Status stopped(const StopWord& stop) {
   switch (stop.reason()) {
@@ -88,8 +88,8 @@ size_t ContextPool::workspace_bytes() const {
 // The executor's side of what run() of an operator sees.
 class RunContext::StepContext final : public ops::CpuContext {
  public:
-  StepContext(RunContext& run, const plan::Step& step, std::span<OutputSlot> outputs, Team& team, const StopWord* stop, void* scratch,
-              ops::SubgraphRunner* subgraphs)
+  StepContext(RunContext& run, const plan::Step& step, std::span<OutputSlot> outputs, Team& team, const StopWord* stop,
+              void* scratch, ops::SubgraphRunner* subgraphs)
       : run_(run), step_(step), program_outputs_(outputs) {
     inputs_ = run.step_inputs_.data();
     outputs_ = run.step_outputs_.data();
@@ -120,7 +120,9 @@ class RunContext::StepContext final : public ops::CpuContext {
       run_.held_.push_back(std::move(strings));
     } else {
       view.data = run_.region_.take(byte_count(view.dtype, count));
-      if (!view.data) return error(Code::kFail, "out of memory: {} bytes for an output of shape {}", byte_count(view.dtype, count), to_string(shape));
+      if (!view.data)
+        return error(Code::kFail, "out of memory: {} bytes for an output of shape {}", byte_count(view.dtype, count),
+                     to_string(shape));
     }
     run_.views_[static_cast<size_t>(slot)] = view;
     return {};
@@ -170,9 +172,13 @@ class RunContext::Subgraphs final : public ops::SubgraphRunner {
 };
 
 RunContext::RunContext(const plan::Program& program)
-    : program_(program), initial_views_(program.slots().size()), dynamic_shapes_(program.slots().size()), first_subcontext_(program.steps().size(), 0) {
+    : program_(program),
+      initial_views_(program.slots().size()),
+      dynamic_shapes_(program.slots().size()),
+      first_subcontext_(program.steps().size(), 0) {
   for (size_t i = 0; i < program.slots().size(); ++i)
-    if (const Tensor& t = program.slots()[i].constant; t.defined()) initial_views_[i] = {t.dtype(), t.shape(), const_cast<void*>(t.data())};
+    if (const Tensor& t = program.slots()[i].constant; t.defined())
+      initial_views_[i] = {t.dtype(), t.shape(), const_cast<void*>(t.data())};
   size_t widest_in = 0, widest_out = 0;
   for (size_t i = 0; i < program.steps().size(); ++i) {
     const plan::Step& step = program.steps()[i];
@@ -281,8 +287,8 @@ Result<void*> RunContext::output_memory(int index, DType dtype, std::span<const 
     if (out.tensor.dtype() != dtype || (program_.root(slot) == slot && !std::ranges::equal(out.tensor.shape(), shape)) ||
         out.tensor.count() != element_count(shape))
       return error(Code::kInvalidArgument, "output '{}' is bound to a {} tensor of shape {}, but the run gives {} {}",
-                   program_.slots()[static_cast<size_t>(slot)].name, name_of(out.tensor.dtype()), to_string(out.tensor.shape()), name_of(dtype),
-                   to_string(shape));
+                   program_.slots()[static_cast<size_t>(slot)].name, name_of(out.tensor.dtype()), to_string(out.tensor.shape()),
+                   name_of(dtype), to_string(shape));
     return out.tensor.data();
   }
   OCIOR_ASSIGN(out.tensor, Tensor::allocate(dtype, Shape(shape.begin(), shape.end())));
@@ -296,7 +302,8 @@ Status RunContext::place_views(const ShapePlan& plan, std::span<OutputSlot> outp
     TensorView& view = views_[static_cast<size_t>(slot)];
     view = plan.views[k];
     const int64_t offset = plan.offsets[k];
-    if (view.dtype == DType::kString && offset != ShapePlan::kView && offset != ShapePlan::kFolded && program_.output_of(slot) < 0) {
+    if (view.dtype == DType::kString && offset != ShapePlan::kView && offset != ShapePlan::kFolded &&
+        program_.output_of(slot) < 0) {
       OCIOR_ASSIGN(Tensor strings, Tensor::allocate(view.dtype, Shape(view.shape.begin(), view.shape.end())));
       view.data = strings.data();
       held_.push_back(std::move(strings));
@@ -308,7 +315,9 @@ Status RunContext::place_views(const ShapePlan& plan, std::span<OutputSlot> outp
       OCIOR_ASSIGN(view.data, output_memory(program_.output_of(slot), view.dtype, view.shape, outputs));
     } else if (offset != ShapePlan::kFolded) {
       view.data = region_.take(byte_count(view.dtype, view.count()));
-      if (!view.data) return error(Code::kFail, "out of memory: {} bytes for a value of shape {}", byte_count(view.dtype, view.count()), to_string(view.shape));
+      if (!view.data)
+        return error(Code::kFail, "out of memory: {} bytes for a value of shape {}", byte_count(view.dtype, view.count()),
+                     to_string(view.shape));
     }
   }
   return {};
@@ -329,10 +338,12 @@ Status RunContext::run_step(const ShapePlan::Active& active, std::span<OutputSlo
     step_inputs_[i] = step.inputs[i] == kNoSlot ? TensorView{} : views_[static_cast<size_t>(step.inputs[i])];
   for (size_t i = 0; i < step.outputs.size(); ++i) {
     step_outputs_[i] = step.outputs[i] == kNoSlot ? TensorView{} : views_[static_cast<size_t>(step.outputs[i])];
-    if (active.dynamic && step.outputs[i] != kNoSlot) step_outputs_[i] = {program_.slots()[static_cast<size_t>(step.outputs[i])].type.dtype, {}, nullptr};
+    if (active.dynamic && step.outputs[i] != kNoSlot)
+      step_outputs_[i] = {program_.slots()[static_cast<size_t>(step.outputs[i])].type.dtype, {}, nullptr};
   }
   Subgraphs subgraphs(*this, active.step, team, stop);
-  StepContext context(*this, step, outputs, team, stop, workspace_ + active.scratch, step.subprograms.empty() ? nullptr : &subgraphs);
+  StepContext context(*this, step, outputs, team, stop, workspace_ + active.scratch,
+                      step.subprograms.empty() ? nullptr : &subgraphs);
   Status status;
   if (step.op->has_run()) {
     status = step.op->run(context);
@@ -345,7 +356,8 @@ Status RunContext::run_step(const ShapePlan::Active& active, std::span<OutputSlo
   return Status(status.code(), fmt::format("node '{}' ({}): {}", step.name, step.op->name(), status.message()));
 }
 
-// Outputs that no step wrote in place (an input, a constant, a second name of the same bytes) are copied; views get their own shape.
+// Outputs that no step wrote in place (an input, a constant, a second name of the same bytes) are copied; views get their own
+// shape.
 Status RunContext::finish_outputs(std::span<OutputSlot> outputs) {
   for (size_t k = 0; k < outputs.size(); ++k) {
     OutputSlot& out = outputs[k];
@@ -354,13 +366,16 @@ Status RunContext::finish_outputs(std::span<OutputSlot> outputs) {
     const TensorView& view = views_[static_cast<size_t>(slot)];
     if (out.bound && (out.tensor.dtype() != view.dtype || !std::ranges::equal(out.tensor.shape(), view.shape)))
       return error(Code::kInvalidArgument, "output '{}' is bound to a {} tensor of shape {}, but the run gives {} {}",
-                   program_.slots()[static_cast<size_t>(slot)].name, name_of(out.tensor.dtype()), to_string(out.tensor.shape()), name_of(view.dtype),
-                   to_string(view.shape));
-    if (out.tensor.defined() && out.tensor.data() == view.data && program_.output_of(program_.root(slot)) == static_cast<int>(k)) {
-      if (!std::ranges::equal(out.tensor.shape(), view.shape)) out.tensor = out.tensor.reshaped(Shape(view.shape.begin(), view.shape.end()));
+                   program_.slots()[static_cast<size_t>(slot)].name, name_of(out.tensor.dtype()), to_string(out.tensor.shape()),
+                   name_of(view.dtype), to_string(view.shape));
+    if (out.tensor.defined() && out.tensor.data() == view.data &&
+        program_.output_of(program_.root(slot)) == static_cast<int>(k)) {
+      if (!std::ranges::equal(out.tensor.shape(), view.shape))
+        out.tensor = out.tensor.reshaped(Shape(view.shape.begin(), view.shape.end()));
       continue;
     }
-    const Tensor source = Tensor::borrow(view.dtype, Shape(view.shape.begin(), view.shape.end()), view.data, byte_count(view.dtype, view.count()));
+    const Tensor source =
+        Tensor::borrow(view.dtype, Shape(view.shape.begin(), view.shape.end()), view.data, byte_count(view.dtype, view.count()));
     if (!out.bound) {
       OCIOR_ASSIGN(out.tensor, source.clone());
     } else if (view.dtype == DType::kString) {

@@ -1,5 +1,5 @@
-// Stage 8: a flat walk over a Program's steps, segment by segment. A RunContext is what one running thread needs; contexts are kept and
-// reused, so that a run of known shapes allocates nothing but the outputs it hands out.
+// Stage 8: a flat walk over a Program's steps, segment by segment. A RunContext is what one running thread needs; contexts are
+// kept and reused, so that a run of known shapes allocates nothing but the outputs it hands out.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,7 @@ namespace ocior::run {
 class Region {
  public:
   ~Region();
-  void* take(size_t bytes);          // 64-byte aligned; null when memory runs out
+  void* take(size_t bytes);  // 64-byte aligned; null when memory runs out
   void reset();
   size_t bytes() const { return total_; }
 
@@ -33,7 +33,7 @@ class Region {
 // One caller-visible output of a run: memory given by the caller, or allocated here.
 struct OutputSlot {
   bool wanted = true;
-  bool bound = false;                // `tensor` is the caller's; its shape must fit
+  bool bound = false;  // `tensor` is the caller's; its shape must fit
   Tensor tensor;
 };
 
@@ -45,8 +45,8 @@ class RunContext {
   explicit RunContext(const plan::Program& program);
   ~RunContext();
 
-  // Runs the program. `inputs` follow program.inputs() (undefined: the default of an overridable one); `outputs` follow program.outputs().
-  // `team` null: workers are leased here, as many as the work is worth.
+  // Runs the program. `inputs` follow program.inputs() (undefined: the default of an overridable one); `outputs` follow
+  // program.outputs(). `team` null: workers are leased here, as many as the work is worth.
   Status execute(std::span<const Tensor> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop);
   size_t workspace_bytes() const { return workspace_bytes_ + region_.bytes(); }
 
@@ -69,17 +69,17 @@ class RunContext {
   std::byte* workspace_ = nullptr;
   size_t workspace_bytes_ = 0;
   Region region_;
-  std::vector<TensorView> views_;                   // per slot
-  std::vector<TensorView> initial_views_;           // per slot, constants only
-  std::vector<Shape> dynamic_shapes_;               // per slot, for outputs sized by a step
-  std::vector<Tensor> held_;                        // inputs and string values, kept alive while running
+  std::vector<TensorView> views_;          // per slot
+  std::vector<TensorView> initial_views_;  // per slot, constants only
+  std::vector<Shape> dynamic_shapes_;      // per slot, for outputs sized by a step
+  std::vector<Tensor> held_;               // inputs and string values, kept alive while running
   std::vector<int64_t> key_;
   std::vector<int> readable_;
-  std::vector<std::shared_ptr<const plan::ShapePlan>> last_plans_;   // of the last run, segment by segment
+  std::vector<std::shared_ptr<const plan::ShapePlan>> last_plans_;  // of the last run, segment by segment
   std::vector<std::vector<int64_t>> last_keys_;
   std::vector<TensorView> step_inputs_, step_outputs_;
-  std::vector<std::unique_ptr<ContextPool>> subcontexts_;            // per step with subgraphs and subgraph
-  std::vector<int> first_subcontext_;                                // per step
+  std::vector<std::unique_ptr<ContextPool>> subcontexts_;  // per step with subgraphs and subgraph
+  std::vector<int> first_subcontext_;                      // per step
 };
 
 // Contexts of one program, handed to running threads.

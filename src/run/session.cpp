@@ -16,7 +16,7 @@
 namespace ocior {
 namespace {
 
-constexpr int kPackerVersion = 1;   // raise when a packed form or a pass changes what the weight cache holds
+constexpr int kPackerVersion = 1;  // raise when a packed form or a pass changes what the weight cache holds
 
 const std::string kCpu = "CPUExecutionProvider";
 
@@ -52,7 +52,8 @@ ModelMetadata metadata_of(const onnx::Model& model) {
 }
 
 // A config entry with a closed set of values.
-Result<int> choice(const SessionOptions& options, const std::string& key, std::initializer_list<std::string_view> values, int otherwise) {
+Result<int> choice(const SessionOptions& options, const std::string& key, std::initializer_list<std::string_view> values,
+                   int otherwise) {
   const auto it = options.config.find(key);
   if (it == options.config.end()) return otherwise;
   int i = 0;
@@ -68,10 +69,12 @@ Result<size_t> count_option(const SessionOptions& options, const std::string& ke
   if (it == options.config.end()) return otherwise;
   size_t value = 0;
   for (const char c : it->second) {
-    if (c < '0' || c > '9' || value > most) return error(Code::kInvalidArgument, "session option {} is '{}'; expected a number from 1 to {}", key, it->second, most);
+    if (c < '0' || c > '9' || value > most)
+      return error(Code::kInvalidArgument, "session option {} is '{}'; expected a number from 1 to {}", key, it->second, most);
     value = value * 10 + static_cast<size_t>(c - '0');
   }
-  if (value < 1 || value > most) return error(Code::kInvalidArgument, "session option {} is '{}'; expected a number from 1 to {}", key, it->second, most);
+  if (value < 1 || value > most)
+    return error(Code::kInvalidArgument, "session option {} is '{}'; expected a number from 1 to {}", key, it->second, most);
   return value;
 }
 
@@ -84,7 +87,7 @@ class Loader {
     OCIOR_ASSIGN(const onnx::Model model, onnx::read_file(path));
     // The cache knows the main file's content only, so a model with other files is packed anew by every session.
     if (program_options_.cache.folder.size() && model.files.size() <= 1) {
-      Team team;   // loading is short and bound by memory: every core helps
+      Team team;  // loading is short and bound by memory: every core helps
       auto hash = plan::content_hash(path, program_options_.cache.folder, team);
       if (hash.ok()) program_options_.cache.name = cache_name(*hash);
     }
@@ -95,7 +98,7 @@ class Loader {
     OCIOR_RETURN_IF_ERROR(read_options());
     OCIOR_ASSIGN(const onnx::Model model, onnx::read_bytes(bytes, nullptr));
     if (program_options_.cache.folder.size()) {
-      Team team;   // loading is short and bound by memory: every core helps
+      Team team;  // loading is short and bound by memory: every core helps
       program_options_.cache.name = cache_name(plan::content_hash(bytes, team));
     }
     return finish(model, "the model");
@@ -105,15 +108,19 @@ class Loader {
   Status read_options() {
     if (*kernels_error()) return error(Code::kInvalidArgument, "{}", kernels_error());
     if (options_.intra_op_num_threads < 0)
-      return error(Code::kInvalidArgument, "intra_op_num_threads is {}; expected 0 (all cores) or a positive number", options_.intra_op_num_threads);
+      return error(Code::kInvalidArgument, "intra_op_num_threads is {}; expected 0 (all cores) or a positive number",
+                   options_.intra_op_num_threads);
     OCIOR_ASSIGN(const int precision, choice(options_, "ocior.precision", {"highest", "high", "medium"}, 0));
     OCIOR_ASSIGN(const int cache, choice(options_, "ocior.cache", {"0", "1"}, 1));
     OCIOR_ASSIGN(keep_stages_, choice(options_, "ocior.keep_stages", {"0", "1"}, 0));
     OCIOR_ASSIGN(rep_->flush_denormals, choice(options_, "session.set_denormal_as_zero", {"0", "1"}, 0));
     OCIOR_ASSIGN(program_options_.plan_capacity, count_option(options_, "ocior.plan_cache", 64, 100000));
     for (const auto& [key, value] : options_.config)
-      if (key.starts_with("ocior.") && key != "ocior.precision" && key != "ocior.cache" && key != "ocior.keep_stages" && key != "ocior.plan_cache")
-        return error(Code::kInvalidArgument, "unknown session option '{}'; known: ocior.precision, ocior.cache, ocior.keep_stages, ocior.plan_cache", key);
+      if (key.starts_with("ocior.") && key != "ocior.precision" && key != "ocior.cache" && key != "ocior.keep_stages" &&
+          key != "ocior.plan_cache")
+        return error(Code::kInvalidArgument,
+                     "unknown session option '{}'; known: ocior.precision, ocior.cache, ocior.keep_stages, ocior.plan_cache",
+                     key);
     program_options_.precision = static_cast<Precision>(precision);
     program_options_.threads = options_.intra_op_num_threads;
     if (cache) program_options_.cache.folder = plan::cache_folder();
@@ -124,7 +131,8 @@ class Loader {
     bool cpu = options_.providers.empty();
     for (const ProviderRequest& p : options_.providers) {
       if (p.name == kCpu) cpu = true;
-      else log(LogLevel::kWarning, fmt::format("{} is not available in this build; the next provider in the list is used", p.name));
+      else
+        log(LogLevel::kWarning, fmt::format("{} is not available in this build; the next provider in the list is used", p.name));
     }
     if (!cpu) return error(Code::kInvalidArgument, "none of the providers asked for is available here; available: {}", kCpu);
     rep_->providers = {kCpu};
@@ -133,14 +141,16 @@ class Loader {
 
   // Everything that decides what the packed weights look like.
   std::string cache_name(const std::string& hash) const {
-    std::string rest = fmt::format("{}-{}-{}-{}", kernels().name, static_cast<int>(program_options_.precision), kPackerVersion, static_cast<int>(options_.optimization));
+    std::string rest = fmt::format("{}-{}-{}-{}", kernels().name, static_cast<int>(program_options_.precision), kPackerVersion,
+                                   static_cast<int>(options_.optimization));
     for (const auto& pass : options_.disabled_passes) rest += "-" + pass;
     for (const auto& [symbol, value] : options_.free_dimensions) rest += fmt::format("-{}={}", symbol, value);
     return fmt::format("{}-{:016x}.weights", hash, std::hash<std::string>{}(rest));
   }
 
   Result<std::shared_ptr<SessionRep>> finish(const onnx::Model& model, const std::string& name) {
-    if (Status done = build(model); !done.ok()) return done.message().starts_with(name) ? done : with_context(std::move(done), name);
+    if (Status done = build(model); !done.ok())
+      return done.message().starts_with(name) ? done : with_context(std::move(done), name);
     return std::move(rep_);
   }
 
@@ -169,7 +179,8 @@ class Loader {
       (v.overridable ? rep_->overridable : rep_->inputs).push_back(describe(v, v.name));
       rep_->program_inputs.push_back(describe(v, v.name));
     }
-    for (size_t i = 0; i < g.outputs().size(); ++i) rep_->outputs.push_back(describe(g.value(g.outputs()[i]), g.output_names()[i]));
+    for (size_t i = 0; i < g.outputs().size(); ++i)
+      rep_->outputs.push_back(describe(g.value(g.outputs()[i]), g.output_names()[i]));
   }
 
   void keep(const char* stage, const graph::Graph& g) {
@@ -192,22 +203,27 @@ class FeedChecker {
   Status check(const ValueInfo& want, const Value& got) {
     if (!got.is_tensor()) return error(Code::kInvalidArgument, "input '{}' must be a {}", want.name, want.type_string());
     if (got.dtype() != want.dtype)
-      return error(Code::kInvalidArgument, "Unexpected input data type. Actual: (tensor({})) , expected: ({})\nInput '{}': convert the array to {}.",
+      return error(Code::kInvalidArgument,
+                   "Unexpected input data type. Actual: (tensor({})) , expected: ({})\nInput '{}': convert the array to {}.",
                    name_of(got.dtype()), want.type_string(), want.name, name_of(want.dtype));
     if (got.memory().kind == MemoryKind::kDevice)
-      return error(Code::kInvalidArgument, "input '{}' lies in device memory, but the session runs on the CPU; copy it to the host first", want.name);
+      return error(Code::kInvalidArgument,
+                   "input '{}' lies in device memory, but the session runs on the CPU; copy it to the host first", want.name);
     if (!want.has_shape) return {};
     const auto shape = got.shape();
     if (shape.size() != want.shape.size())
-      return error(Code::kInvalidArgument, "Invalid rank for input: {} Got: {} Expected: {} Please fix either the inputs/outputs or the model.", want.name,
-                   shape.size(), want.shape.size());
+      return error(Code::kInvalidArgument,
+                   "Invalid rank for input: {} Got: {} Expected: {} Please fix either the inputs/outputs or the model.",
+                   want.name, shape.size(), want.shape.size());
     std::string wrong;
     for (size_t i = 0; i < shape.size(); ++i)
       if (want.shape[i].value >= 0 && want.shape[i].value != shape[i])
         wrong += fmt::format(" index: {} Got: {} Expected: {}\n", i, shape[i], want.shape[i].value);
     if (!wrong.empty())
-      return error(Code::kInvalidArgument, "Got invalid dimensions for input: {} for the following indices\n{} Please fix either the inputs/outputs or the model.",
-                   want.name, wrong);
+      return error(
+          Code::kInvalidArgument,
+          "Got invalid dimensions for input: {} for the following indices\n{} Please fix either the inputs/outputs or the model.",
+          want.name, wrong);
     return {};
   }
 };
@@ -259,15 +275,16 @@ Status place_feeds(const SessionRep& rep, std::span<const Feed> feeds, std::vect
   FeedChecker checker;
   for (const Feed& feed : feeds) {
     const int i = index_of(rep.program_inputs, feed.name);
-    if (i < 0) return error(Code::kInvalidArgument, "Invalid input name: {}\nThe model's inputs are {}.", feed.name, list_of(rep.inputs));
+    if (i < 0)
+      return error(Code::kInvalidArgument, "Invalid input name: {}\nThe model's inputs are {}.", feed.name, list_of(rep.inputs));
     if (inputs[static_cast<size_t>(i)].defined()) return error(Code::kInvalidArgument, "input '{}' is given twice", feed.name);
     OCIOR_RETURN_IF_ERROR(checker.check(rep.program_inputs[static_cast<size_t>(i)], feed.value));
     inputs[static_cast<size_t>(i)] = *feed.value.get_tensor();
   }
   for (size_t i = 0; i < rep.program_inputs.size(); ++i)
     if (!inputs[i].defined() && index_of(rep.overridable, rep.program_inputs[i].name) < 0)
-      return error(Code::kInvalidArgument, "Missing Input: {}\nIt is a {}; the model's inputs are {}.", rep.program_inputs[i].name,
-                   rep.program_inputs[i].type_string(), list_of(rep.inputs));
+      return error(Code::kInvalidArgument, "Missing Input: {}\nIt is a {}; the model's inputs are {}.",
+                   rep.program_inputs[i].name, rep.program_inputs[i].type_string(), list_of(rep.inputs));
   return {};
 }
 
@@ -280,7 +297,8 @@ Status execute(const SessionRep& rep, std::span<const Tensor> inputs, std::span<
   // A bound output that shares bytes with an input is written aside and copied at the end.
   std::vector<std::pair<size_t, Tensor>> aside;
   for (size_t i = 0; i < outputs.size(); ++i)
-    if (outputs[i].bound && std::ranges::any_of(inputs, [&](const Tensor& t) { return t.defined() && overlap(t, outputs[i].tensor); })) {
+    if (outputs[i].bound &&
+        std::ranges::any_of(inputs, [&](const Tensor& t) { return t.defined() && overlap(t, outputs[i].tensor); })) {
       aside.emplace_back(i, outputs[i].tensor);
       OCIOR_ASSIGN(outputs[i].tensor, Tensor::allocate(outputs[i].tensor.dtype(), outputs[i].tensor.shape()));
     }
@@ -333,7 +351,8 @@ std::span<const ValueInfo> Session::overridable_initializers() const { return re
 const ModelMetadata& Session::metadata() const { return rep_->metadata; }
 std::span<const std::string> Session::providers() const { return rep_->providers; }
 
-Result<std::vector<Value>> Session::run(std::span<const Feed> feeds, std::span<const std::string> output_names, RunOptions* options) const {
+Result<std::vector<Value>> Session::run(std::span<const Feed> feeds, std::span<const std::string> output_names,
+                                        RunOptions* options) const {
   std::vector<Tensor> inputs;
   OCIOR_RETURN_IF_ERROR(place_feeds(*rep_, feeds, inputs));
   std::vector<run::OutputSlot> slots(rep_->outputs.size());
@@ -342,7 +361,8 @@ Result<std::vector<Value>> Session::run(std::span<const Feed> feeds, std::span<c
   for (size_t i = 0; output_names.empty() && i < slots.size(); ++i) order.push_back(i);
   for (const std::string& name : output_names) {
     const int i = index_of(rep_->outputs, name);
-    if (i < 0) return error(Code::kInvalidArgument, "Invalid output name: {}\nThe model's outputs are {}.", name, list_of(rep_->outputs));
+    if (i < 0)
+      return error(Code::kInvalidArgument, "Invalid output name: {}\nThe model's outputs are {}.", name, list_of(rep_->outputs));
     slots[static_cast<size_t>(i)].wanted = true;
     order.push_back(static_cast<size_t>(i));
   }
@@ -372,7 +392,8 @@ Status Session::run(IoBinding& binding, RunOptions* options) const {
   }
   OCIOR_RETURN_IF_ERROR(execute(*rep_, inputs, slots, options));
   b.results.clear();
-  for (const std::string& name : b.output_names) b.results.emplace_back(slots[static_cast<size_t>(index_of(rep_->outputs, name))].tensor);
+  for (const std::string& name : b.output_names)
+    b.results.emplace_back(slots[static_cast<size_t>(index_of(rep_->outputs, name))].tensor);
   return {};
 }
 
@@ -393,7 +414,8 @@ Result<std::string> Session::dump(std::string_view stage) const {
     if (name == stage) return text;
     known += (known.empty() ? "" : ", ") + name;
   }
-  if (rep_->stages.empty()) return error(Code::kInvalidArgument, "the session keeps no stages; create it with the option ocior.keep_stages=1");
+  if (rep_->stages.empty())
+    return error(Code::kInvalidArgument, "the session keeps no stages; create it with the option ocior.keep_stages=1");
   return error(Code::kInvalidArgument, "unknown stage '{}'; expected one of {}", stage, known);
 }
 
@@ -404,7 +426,8 @@ IoBinding& IoBinding::operator=(IoBinding&&) noexcept = default;
 
 Status IoBinding::bind_input(std::string_view name, Value value) {
   if (index_of(rep_->session->program_inputs, name) < 0)
-    return error(Code::kInvalidArgument, "Invalid input name: {}\nThe model's inputs are {}.", name, list_of(rep_->session->inputs));
+    return error(Code::kInvalidArgument, "Invalid input name: {}\nThe model's inputs are {}.", name,
+                 list_of(rep_->session->inputs));
   for (auto& [bound, old] : rep_->inputs)
     if (bound == name) {
       old = std::move(value);
@@ -416,7 +439,8 @@ Status IoBinding::bind_input(std::string_view name, Value value) {
 
 Status IoBinding::bind_output(std::string_view name, Value value) {
   if (index_of(rep_->session->outputs, name) < 0)
-    return error(Code::kInvalidArgument, "Invalid output name: {}\nThe model's outputs are {}.", name, list_of(rep_->session->outputs));
+    return error(Code::kInvalidArgument, "Invalid output name: {}\nThe model's outputs are {}.", name,
+                 list_of(rep_->session->outputs));
   for (size_t i = 0; i < rep_->output_names.size(); ++i)
     if (rep_->output_names[i] == name) {
       rep_->bound[i] = std::move(value);
@@ -428,7 +452,8 @@ Status IoBinding::bind_output(std::string_view name, Value value) {
 }
 
 Status IoBinding::bind_output(std::string_view name, MemoryInfo memory) {
-  if (memory.kind != MemoryKind::kCpu) return error(Code::kNotImplemented, "output '{}': only CPU memory is available in this build", name);
+  if (memory.kind != MemoryKind::kCpu)
+    return error(Code::kNotImplemented, "output '{}': only CPU memory is available in this build", name);
   return bind_output(name, Value());
 }
 

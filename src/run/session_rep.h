@@ -16,11 +16,11 @@ namespace ocior {
 struct SessionRep {
   ModelMetadata metadata;
   std::vector<ValueInfo> inputs, outputs, overridable;
-  std::vector<ValueInfo> program_inputs;                      // in the program's order: inputs and overridable initializers
+  std::vector<ValueInfo> program_inputs;  // in the program's order: inputs and overridable initializers
   std::vector<std::string> providers;
   int flush_denormals = 0;
   passes::PassReport passes;
-  std::vector<std::pair<std::string, std::string>> stages;    // name, text; kept on demand
+  std::vector<std::pair<std::string, std::string>> stages;  // name, text; kept on demand
   std::shared_ptr<const plan::Program> program;
   std::unique_ptr<run::ContextPool> contexts;
 };
@@ -29,7 +29,7 @@ struct BindingRep {
   std::shared_ptr<const SessionRep> session;
   std::vector<std::pair<std::string, Value>> inputs;
   std::vector<std::string> output_names;
-  std::vector<Value> bound;                                    // kNone: allocated by the run
+  std::vector<Value> bound;  // kNone: allocated by the run
   std::vector<Value> results;
 };
 

@@ -135,14 +135,15 @@ TEST(Session, BindingsWriteIntoTheCallersMemory) {
   EXPECT_EQ(memory, expected(2));
   EXPECT_EQ(binding.outputs()[0].data(), memory.data());
   ASSERT_TRUE(binding.bind_input("x", input(3)).ok());
-  EXPECT_EQ(s.run(binding).code(), Code::kInvalidArgument);   // the bound output has two rows
+  EXPECT_EQ(s.run(binding).code(), Code::kInvalidArgument);  // the bound output has two rows
 }
 
 TEST(Session, TerminatedRunsStop) {
   const Session s = load(small_model());
   RunOptions options;
   options.terminate();
-  EXPECT_EQ(s.run(std::vector<Feed>{Feed{"x", input(1)}}, {}, &options).status().message(), "Exiting due to terminate flag being set to true.");
+  EXPECT_EQ(s.run(std::vector<Feed>{Feed{"x", input(1)}}, {}, &options).status().message(),
+            "Exiting due to terminate flag being set to true.");
   options.clear();
   EXPECT_TRUE(s.run(std::vector<Feed>{Feed{"x", input(1)}}, {}, &options).ok());
 }

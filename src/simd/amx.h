@@ -46,7 +46,8 @@ OCIOR_INLINE void tile_store(void* p, int64_t stride) {
   __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(p), "r"(stride) : "memory");
 }
 
-// sum[m][n] += the products over k of a[m][k] (bf16) and b[k / 2][2 n + k % 2] (bf16): TDPBF16PS. Denormals count as zero, in and out.
+// sum[m][n] += the products over k of a[m][k] (bf16) and b[k / 2][2 n + k % 2] (bf16): TDPBF16PS. Denormals count as zero, in and
+// out.
 template <int kSum, int kA, int kB>
 OCIOR_INLINE void tile_multiply() {
   __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
@@ -119,7 +120,8 @@ OCIOR_INLINE void tile_store(void* p, int64_t stride) {
 template <int kSum, int kA, int kB>
 OCIOR_INLINE void tile_multiply() {
   if (!emulated::tiles.begun) __builtin_trap();
-  for (int i = 0; i < 16; ++i) emulated::multiply_row(emulated::tiles.word[kSum][i], emulated::tiles.word[kA][i], emulated::tiles.word[kB]);
+  for (int i = 0; i < 16; ++i)
+    emulated::multiply_row(emulated::tiles.word[kSum][i], emulated::tiles.word[kA][i], emulated::tiles.word[kB]);
 }
 
 #endif

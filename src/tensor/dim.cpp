@@ -9,8 +9,8 @@
 namespace ocior {
 namespace {
 
-constexpr size_t kMaxTerms = 64;   // larger polynomials become one symbol named by their text
-constexpr size_t kMaxText = 256;   // names of expressions in expressions would grow exponentially: longer ones are hashed
+constexpr size_t kMaxTerms = 64;  // larger polynomials become one symbol named by their text
+constexpr size_t kMaxText = 256;  // names of expressions in expressions would grow exponentially: longer ones are hashed
 
 Dim opaque(const std::string& text) {
   if (text.size() <= kMaxText) return Dim::symbol(text);
@@ -44,7 +44,7 @@ bool Dim::operator==(const Dim& other) const {
 std::string Dim::text() const {
   if (known()) return std::to_string(value_);
   std::string out;
-  for (auto it = terms_->rbegin(); it != terms_->rend(); ++it) {   // the constant last
+  for (auto it = terms_->rbegin(); it != terms_->rend(); ++it) {  // the constant last
     const auto& [monomial, coefficient] = *it;
     const uint64_t magnitude = coefficient < 0 ? -static_cast<uint64_t>(coefficient) : static_cast<uint64_t>(coefficient);
     if (!out.empty()) out += coefficient < 0 ? " - " : " + ";
@@ -87,7 +87,8 @@ Dim operator*(const Dim& a, const Dim& b) {
       std::sort(m.begin(), m.end());
       int64_t c;
       auto [it, fresh] = t.try_emplace(m, 0);
-      if (m.size() > 8 || t.size() > kMaxTerms || __builtin_mul_overflow(ca, cb, &c) || __builtin_add_overflow(it->second, c, &it->second))
+      if (m.size() > 8 || t.size() > kMaxTerms || __builtin_mul_overflow(ca, cb, &c) ||
+          __builtin_add_overflow(it->second, c, &it->second))
         return opaque("(" + a.text() + ")*(" + b.text() + ")");
       if (it->second == 0) t.erase(it);
     }

@@ -1,4 +1,5 @@
-// Tests of Dim: one normal form for equal polynomials, exact quotients, names for what is no polynomial, numbers at the edge of 63 bits.
+// Tests of Dim: one normal form for equal polynomials, exact quotients, names for what is no polynomial, numbers at the edge of
+// 63 bits.
 #include <gtest/gtest.h>
 
 #include "tensor/dim.h"
@@ -35,7 +36,7 @@ TEST(Dim, QuotientIsExactWhereThePolynomialDivides) {
   EXPECT_EQ(Dim::quotient(b * 4 + 8, 4), b + 2);
   EXPECT_EQ(Dim::quotient(b + s, b + s), Dim(1));
   EXPECT_EQ(Dim::quotient(7, 2), Dim(3));
-  EXPECT_EQ(Dim::quotient(-7, 2), Dim(-3));   // truncates
+  EXPECT_EQ(Dim::quotient(-7, 2), Dim(-3));  // truncates
   EXPECT_EQ(Dim::quotient(0, b), Dim(0));
 }
 

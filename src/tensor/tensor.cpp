@@ -63,7 +63,8 @@ std::string to_string(std::span<const int64_t> shape) { return fmt::format("[{}]
 
 Result<Tensor> Tensor::allocate(DType dtype, Shape shape, Allocator* allocator) {
   OCIOR_ASSIGN(const int64_t count, checked_element_count(shape));
-  if (count > (int64_t{1} << 58)) return error(Code::kInvalidArgument, "a tensor of shape {} is larger than any memory", to_string(shape));
+  if (count > (int64_t{1} << 58))
+    return error(Code::kInvalidArgument, "a tensor of shape {} is larger than any memory", to_string(shape));
   auto buffer = std::make_shared<Buffer>();
   if (dtype == DType::kString) {
     auto strings = std::make_shared<std::vector<std::string>>(static_cast<size_t>(count));
@@ -77,12 +78,14 @@ Result<Tensor> Tensor::allocate(DType dtype, Shape shape, Allocator* allocator) 
   buffer->memory = from->memory();
   buffer->data = from->allocate(buffer->size);
   if (!buffer->data)
-    return error(Code::kFail, "out of memory: {} bytes for a {} tensor of shape {}", buffer->size, name_of(dtype), to_string(shape));
+    return error(Code::kFail, "out of memory: {} bytes for a {} tensor of shape {}", buffer->size, name_of(dtype),
+                 to_string(shape));
   buffer->owner = std::shared_ptr<const void>(buffer->data, [from](const void* p) { from->deallocate(const_cast<void*>(p)); });
   return Tensor(dtype, std::move(shape), std::move(buffer));
 }
 
-Tensor Tensor::borrow(DType dtype, Shape shape, const void* data, size_t bytes, std::shared_ptr<const void> keep, MemoryInfo memory) {
+Tensor Tensor::borrow(DType dtype, Shape shape, const void* data, size_t bytes, std::shared_ptr<const void> keep,
+                      MemoryInfo memory) {
   auto buffer = std::make_shared<Buffer>();
   buffer->data = const_cast<void*>(data);
   buffer->size = bytes;
@@ -129,9 +132,9 @@ float half_to_float(uint16_t bits) {
 uint16_t float_to_half(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
-  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);             // rounds to infinity
-  if (magnitude < 0x38800000) {                                                          // subnormal or zero
-    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;                      // exact
+  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to infinity
+  if (magnitude < 0x38800000) {                                              // subnormal or zero
+    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;          // exact
     return static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(scaled)));
   }
   const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23);
@@ -148,10 +151,11 @@ uint16_t float_to_bfloat16(float value) {
 
 namespace {
 
-// The small float formats: exponent bits, mantissa bits, bias, and what the top codes mean (onnx.proto, docs/onnx/technical/float8).
+// The small float formats: exponent bits, mantissa bits, bias, and what the top codes mean (onnx.proto,
+// docs/onnx/technical/float8).
 struct SmallFloat {
   int exponent_bits, mantissa_bits, bias;
-  bool has_inf, unsigned_zero_is_nan;   // fnuz: the only NaN is 0x80, there is no -0
+  bool has_inf, unsigned_zero_is_nan;  // fnuz: the only NaN is 0x80, there is no -0
   bool has_nan;
 };
 
@@ -161,7 +165,7 @@ constexpr SmallFloat small_float(DType t) {
     case DType::kFloat8E4M3FNUZ: return {4, 3, 8, false, true, true};
     case DType::kFloat8E5M2: return {5, 2, 15, true, false, true};
     case DType::kFloat8E5M2FNUZ: return {5, 2, 16, false, true, true};
-    default: return {2, 1, 1, false, false, false};   // float4e2m1
+    default: return {2, 1, 1, false, false, false};  // float4e2m1
   }
 }
 
@@ -169,7 +173,8 @@ double small_to_double(DType t, unsigned code) {
   const SmallFloat f = small_float(t);
   const int bits = 1 + f.exponent_bits + f.mantissa_bits;
   const bool negative = code >> (bits - 1) & 1;
-  const unsigned exponent = code >> f.mantissa_bits & ((1u << f.exponent_bits) - 1), mantissa = code & ((1u << f.mantissa_bits) - 1);
+  const unsigned exponent = code >> f.mantissa_bits & ((1u << f.exponent_bits) - 1),
+                 mantissa = code & ((1u << f.mantissa_bits) - 1);
   const unsigned top = (1u << f.exponent_bits) - 1, full = (1u << f.mantissa_bits) - 1;
   if (f.unsigned_zero_is_nan && code == 1u << (bits - 1)) return std::numeric_limits<double>::quiet_NaN();
   double v;
@@ -177,10 +182,8 @@ double small_to_double(DType t, unsigned code) {
     v = mantissa ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
   else if (f.has_nan && !f.has_inf && !f.unsigned_zero_is_nan && exponent == top && mantissa == full)
     v = std::numeric_limits<double>::quiet_NaN();
-  else if (exponent == 0)
-    v = std::ldexp(mantissa, 1 - f.bias - f.mantissa_bits);
-  else
-    v = std::ldexp(mantissa + (1u << f.mantissa_bits), static_cast<int>(exponent) - f.bias - f.mantissa_bits);
+  else if (exponent == 0) v = std::ldexp(mantissa, 1 - f.bias - f.mantissa_bits);
+  else v = std::ldexp(mantissa + (1u << f.mantissa_bits), static_cast<int>(exponent) - f.bias - f.mantissa_bits);
   return negative ? -v : v;
 }
 
@@ -190,7 +193,8 @@ unsigned double_to_small(DType t, double value) {
   const unsigned sign_bit = 1u << (f.exponent_bits + f.mantissa_bits);
   const unsigned top = (1u << f.exponent_bits) - 1, full = (1u << f.mantissa_bits) - 1;
   const unsigned largest = f.has_inf ? ((top - 1) << f.mantissa_bits | full)
-                                     : (f.has_nan && !f.unsigned_zero_is_nan ? (top << f.mantissa_bits | (full - 1)) : (top << f.mantissa_bits | full));
+                                     : (f.has_nan && !f.unsigned_zero_is_nan ? (top << f.mantissa_bits | (full - 1))
+                                                                             : (top << f.mantissa_bits | full));
   const unsigned sign = std::signbit(value) ? sign_bit : 0;
   if (std::isnan(value)) {
     if (f.unsigned_zero_is_nan) return sign_bit;
@@ -201,7 +205,7 @@ unsigned double_to_small(DType t, double value) {
   int e;
   std::frexp(magnitude, &e);
   const int exponent = magnitude == 0 ? 1 - f.bias : std::max(e - 1, 1 - f.bias);
-  const double units = std::nearbyint(std::ldexp(magnitude, f.mantissa_bits - exponent));   // ties to even
+  const double units = std::nearbyint(std::ldexp(magnitude, f.mantissa_bits - exponent));  // ties to even
   const auto code = static_cast<unsigned>((exponent + f.bias - 1) << f.mantissa_bits) + static_cast<unsigned>(units);
   if (code == 0 && f.unsigned_zero_is_nan) return 0;
   return sign | std::min(code, largest);
@@ -217,8 +221,8 @@ To saturate_cast(From value) {
   return static_cast<To>(value);
 }
 
-// `value` as float rounded to odd: cut off, the last bit set when anything was lost. Rounding that once more to a type with at least two
-// bits less is as good as rounding `value` itself (Boldo and Melquiond 2008).
+// `value` as float rounded to odd: cut off, the last bit set when anything was lost. Rounding that once more to a type with at
+// least two bits less is as good as rounding `value` itself (Boldo and Melquiond 2008).
 float to_odd(double value) {
   float f = static_cast<float>(value);
   if (static_cast<double>(f) == value || !std::isfinite(value)) return f;
@@ -281,28 +285,39 @@ double get_double(DType dtype, const void* data, int64_t i) {
     case DType::kDouble: return read<double>(data, i);
     case DType::kFloat16: return half_to_float(read<uint16_t>(data, i));
     case DType::kBFloat16: return bfloat16_to_float(read<uint16_t>(data, i));
-    case DType::kFloat8E4M3FN: case DType::kFloat8E4M3FNUZ: case DType::kFloat8E5M2: case DType::kFloat8E5M2FNUZ:
-      return small_to_double(dtype, read<uint8_t>(data, i));
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E5M2FNUZ: return small_to_double(dtype, read<uint8_t>(data, i));
     case DType::kFloat4E2M1: return small_to_double(dtype, read_packed(data, i, 4));
     case DType::kFloat8E8M0: {
       const uint8_t e = read<uint8_t>(data, i);
       return e == 0xff ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, e - 127);
     }
     case DType::kUint64: return static_cast<double>(read<uint64_t>(data, i));
-    case DType::kString: case DType::kUndefined: case DType::kComplex64: case DType::kComplex128: return 0;
+    case DType::kString:
+    case DType::kUndefined:
+    case DType::kComplex64:
+    case DType::kComplex128: return 0;
     default: return static_cast<double>(get_int(dtype, data, i));
   }
 }
 
 void set_int(DType dtype, void* data, int64_t i, int64_t value) {
   switch (dtype) {
-    case DType::kInt64: case DType::kUint64: return write(data, i, value);
-    case DType::kInt32: case DType::kUint32: return write(data, i, static_cast<int32_t>(value));
-    case DType::kInt16: case DType::kUint16: return write(data, i, static_cast<int16_t>(value));
-    case DType::kInt8: case DType::kUint8: return write(data, i, static_cast<int8_t>(value));
+    case DType::kInt64:
+    case DType::kUint64: return write(data, i, value);
+    case DType::kInt32:
+    case DType::kUint32: return write(data, i, static_cast<int32_t>(value));
+    case DType::kInt16:
+    case DType::kUint16: return write(data, i, static_cast<int16_t>(value));
+    case DType::kInt8:
+    case DType::kUint8: return write(data, i, static_cast<int8_t>(value));
     case DType::kBool: return write(data, i, static_cast<uint8_t>(value != 0));
-    case DType::kInt4: case DType::kUint4: return write_packed(data, i, 4, static_cast<unsigned>(value));
-    case DType::kInt2: case DType::kUint2: return write_packed(data, i, 2, static_cast<unsigned>(value));
+    case DType::kInt4:
+    case DType::kUint4: return write_packed(data, i, 4, static_cast<unsigned>(value));
+    case DType::kInt2:
+    case DType::kUint2: return write_packed(data, i, 2, static_cast<unsigned>(value));
     default: return set_double(dtype, data, i, static_cast<double>(value));
   }
 }
@@ -313,15 +328,20 @@ void set_double(DType dtype, void* data, int64_t i, double value) {
     case DType::kDouble: return write(data, i, value);
     case DType::kFloat16: return write(data, i, float_to_half(to_odd(value)));
     case DType::kBFloat16: return write(data, i, float_to_bfloat16(to_odd(value)));
-    case DType::kFloat8E4M3FN: case DType::kFloat8E4M3FNUZ: case DType::kFloat8E5M2: case DType::kFloat8E5M2FNUZ:
-      return write(data, i, static_cast<uint8_t>(double_to_small(dtype, value)));
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E5M2FNUZ: return write(data, i, static_cast<uint8_t>(double_to_small(dtype, value)));
     case DType::kFloat4E2M1: return write_packed(data, i, 4, double_to_small(dtype, value));
     case DType::kFloat8E8M0: {
       if (!(value > 0) || std::isinf(value)) return write(data, i, static_cast<uint8_t>(value == 0 ? 0 : 0xff));
       const double e = std::nearbyint(std::log2(value)) + 127;
       return write(data, i, static_cast<uint8_t>(std::min(std::max(e, 0.0), 254.0)));
     }
-    case DType::kString: case DType::kUndefined: case DType::kComplex64: case DType::kComplex128: return;
+    case DType::kString:
+    case DType::kUndefined:
+    case DType::kComplex64:
+    case DType::kComplex128: return;
     case DType::kUint64: return write(data, i, saturate_cast<uint64_t>(value));
     default: return set_int(dtype, data, i, saturate_cast<int64_t>(value));
   }

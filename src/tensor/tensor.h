@@ -26,7 +26,8 @@ size_t byte_count(DType dtype, int64_t count);
 // "[2, 3]"
 std::string to_string(std::span<const int64_t> shape);
 
-// A piece of memory of some kind. `owner` frees it; null: the caller does. `ready` is what a device records when the bytes are valid.
+// A piece of memory of some kind. `owner` frees it; null: the caller does. `ready` is what a device records when the bytes are
+// valid.
 struct Buffer {
   void* data = nullptr;
   size_t size = 0;
@@ -44,7 +45,8 @@ class Tensor {
   // Dense, uninitialised (strings: empty), on the CPU.
   static Result<Tensor> allocate(DType dtype, Shape shape, Allocator* allocator = nullptr);
   // Dense over foreign bytes.
-  static Tensor borrow(DType dtype, Shape shape, const void* data, size_t bytes, std::shared_ptr<const void> keep = nullptr, MemoryInfo memory = {});
+  static Tensor borrow(DType dtype, Shape shape, const void* data, size_t bytes, std::shared_ptr<const void> keep = nullptr,
+                       MemoryInfo memory = {});
   template <class T>
   static Tensor of(Shape shape, std::initializer_list<T> values);
   static Tensor scalar_i64(int64_t value);
@@ -62,9 +64,18 @@ class Tensor {
 
   void* data() { return static_cast<std::byte*>(buffer_->data) + offset_; }
   const void* data() const { return static_cast<const std::byte*>(buffer_->data) + offset_; }
-  template <class T> T* as() { return static_cast<T*>(data()); }
-  template <class T> const T* as() const { return static_cast<const T*>(data()); }
-  template <class T> std::span<const T> span() const { return {as<T>(), static_cast<size_t>(count())}; }
+  template <class T>
+  T* as() {
+    return static_cast<T*>(data());
+  }
+  template <class T>
+  const T* as() const {
+    return static_cast<const T*>(data());
+  }
+  template <class T>
+  std::span<const T> span() const {
+    return {as<T>(), static_cast<size_t>(count())};
+  }
 
   // The same bytes with another shape of the same element count.
   Tensor reshaped(Shape shape) const { return Tensor(dtype_, std::move(shape), buffer_, offset_); }
@@ -74,7 +85,7 @@ class Tensor {
  private:
   DType dtype_ = DType::kUndefined;
   Shape shape_;
-  Shape strides_;   // elements; empty: dense row-major
+  Shape strides_;  // elements; empty: dense row-major
   size_t offset_ = 0;
   std::shared_ptr<Buffer> buffer_;
 };
@@ -87,19 +98,23 @@ struct TensorView {
 
   int64_t rank() const { return static_cast<int64_t>(shape.size()); }
   int64_t count() const { return element_count(shape); }
-  template <class T> T* as() const { return static_cast<T*>(data); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
 };
 
-// Reads element i of a dense numeric tensor as double or int64 (floats truncate); float16, bfloat16, float8 and sub-byte types included.
+// Reads element i of a dense numeric tensor as double or int64 (floats truncate); float16, bfloat16, float8 and sub-byte types
+// included.
 double get_double(DType dtype, const void* data, int64_t i);
 int64_t get_int(DType dtype, const void* data, int64_t i);
 void set_double(DType dtype, void* data, int64_t i, double value);
 void set_int(DType dtype, void* data, int64_t i, int64_t value);
 
 float half_to_float(uint16_t bits);
-uint16_t float_to_half(float value);        // round to nearest even
+uint16_t float_to_half(float value);  // round to nearest even
 float bfloat16_to_float(uint16_t bits);
-uint16_t float_to_bfloat16(float value);    // round to nearest even
+uint16_t float_to_bfloat16(float value);  // round to nearest even
 
 template <class T>
 Tensor Tensor::of(Shape shape, std::initializer_list<T> values) {

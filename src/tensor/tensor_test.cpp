@@ -86,7 +86,8 @@ double bfloat16_by_definition(unsigned code) {
 std::vector<double> table(DType type) {
   std::vector<double> out;
   if (type == DType::kFloat16 || type == DType::kBFloat16) {
-    for (unsigned code = 0; code < 65536; ++code) out.push_back(type == DType::kFloat16 ? half_by_definition(code) : bfloat16_by_definition(code));
+    for (unsigned code = 0; code < 65536; ++code)
+      out.push_back(type == DType::kFloat16 ? half_by_definition(code) : bfloat16_by_definition(code));
     return out;
   }
   std::ifstream in(OCIOR_SOURCE_DIR "/tests/data/dtypes/small_floats.txt");
@@ -142,7 +143,7 @@ TEST_P(NarrowFloat, EveryCodeDecodesAndComesBack) {
     }
     EXPECT_EQ(got, values[code]) << code;
     EXPECT_EQ(std::signbit(got), std::signbit(values[code])) << code;
-    if (bits_of(GetParam()) < 16 && std::isinf(values[code])) continue;   // saturates
+    if (bits_of(GetParam()) < 16 && std::isinf(values[code])) continue;  // saturates
     EXPECT_EQ(cell.encoded(values[code]), code) << values[code];
   }
 }
@@ -178,8 +179,8 @@ TEST_P(NarrowFloat, LeavesItsNeighboursAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, NarrowFloat,
-                         testing::Values(DType::kFloat16, DType::kBFloat16, DType::kFloat8E4M3FN, DType::kFloat8E4M3FNUZ, DType::kFloat8E5M2,
-                                         DType::kFloat8E5M2FNUZ, DType::kFloat8E8M0, DType::kFloat4E2M1),
+                         testing::Values(DType::kFloat16, DType::kBFloat16, DType::kFloat8E4M3FN, DType::kFloat8E4M3FNUZ,
+                                         DType::kFloat8E5M2, DType::kFloat8E5M2FNUZ, DType::kFloat8E8M0, DType::kFloat4E2M1),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
 TEST(NarrowFloats, SaturateWhereThereIsNoInfinity) {

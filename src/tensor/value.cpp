@@ -16,21 +16,23 @@ Result<Value> Value::tensor(DType dtype, std::span<const int64_t> shape, Allocat
   return Value(std::move(t));
 }
 
-Result<Value> Value::view(DType dtype, std::span<const int64_t> shape, void* data, size_t bytes, std::shared_ptr<const void> keep, MemoryInfo memory) {
+Result<Value> Value::view(DType dtype, std::span<const int64_t> shape, void* data, size_t bytes, std::shared_ptr<const void> keep,
+                          MemoryInfo memory) {
   OCIOR_ASSIGN(const int64_t count, checked_element_count(shape));
   if (dtype == DType::kString || dtype == DType::kUndefined)
     return error(Code::kInvalidArgument, "Value::view: a {} tensor cannot be a view of bytes", name_of(dtype));
   const size_t need = byte_count(dtype, count);
   if (bytes < need)
-    return error(Code::kInvalidArgument, "Value::view: a {} tensor of shape {} needs {} bytes, but the memory has {}", name_of(dtype), to_string(shape),
-                 need, bytes);
+    return error(Code::kInvalidArgument, "Value::view: a {} tensor of shape {} needs {} bytes, but the memory has {}",
+                 name_of(dtype), to_string(shape), need, bytes);
   return Value(Tensor::borrow(dtype, Shape(shape.begin(), shape.end()), data, bytes, std::move(keep), memory));
 }
 
 Result<Value> Value::strings(std::span<const int64_t> shape, std::vector<std::string> values) {
   OCIOR_ASSIGN(Tensor t, Tensor::allocate(DType::kString, Shape(shape.begin(), shape.end())));
   if (t.count() != static_cast<int64_t>(values.size()))
-    return error(Code::kInvalidArgument, "Value::strings: shape {} has {} elements but {} strings came", to_string(shape), t.count(), values.size());
+    return error(Code::kInvalidArgument, "Value::strings: shape {} has {} elements but {} strings came", to_string(shape),
+                 t.count(), values.size());
   for (size_t i = 0; i < values.size(); ++i) t.as<std::string>()[i] = std::move(values[i]);
   return Value(std::move(t));
 }

@@ -10,8 +10,8 @@ namespace ocior {
 
 struct ValueRep {
   Value::Kind kind = Value::Kind::kNone;
-  Tensor tensor;                 // kTensor
-  std::vector<Value> elements;   // kSequence; kOptional: none or one; kMap: keys tensor, values tensor
+  Tensor tensor;                // kTensor
+  std::vector<Value> elements;  // kSequence; kOptional: none or one; kMap: keys tensor, values tensor
 };
 
 }  // namespace ocior

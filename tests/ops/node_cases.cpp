@@ -1,5 +1,6 @@
-// Runs single-node models whose inputs and expected outputs are initializers (ops_vs_onnx.py writes them): every node by its reference and
-// by its CPU path on every kernel table. Prints a line per file: its name, a tab, then "ok", "unknown <why>" or "wrong <why>".
+// Runs single-node models whose inputs and expected outputs are initializers (ops_vs_onnx.py writes them): every node by its
+// reference and by its CPU path on every kernel table. Prints a line per file: its name, a tab, then "ok", "unknown <why>" or
+// "wrong <why>".
 #include <cstdio>
 #include <map>
 #include <string>
@@ -17,13 +18,16 @@ namespace {
 constexpr std::string_view kExpected = "expected_";
 
 using Values = std::map<graph::ValueId, Tensor>;
-using Runner = Result<std::vector<Tensor>> (*)(const ops::AnyOperator& op, std::span<const Tensor* const> inputs, int outputs, const KernelTable* table);
+using Runner = Result<std::vector<Tensor>> (*)(const ops::AnyOperator& op, std::span<const Tensor* const> inputs, int outputs,
+                                               const KernelTable* table);
 
-Result<std::vector<Tensor>> by_reference(const ops::AnyOperator& op, std::span<const Tensor* const> inputs, int outputs, const KernelTable*) {
+Result<std::vector<Tensor>> by_reference(const ops::AnyOperator& op, std::span<const Tensor* const> inputs, int outputs,
+                                         const KernelTable*) {
   return ops::run_reference(op, inputs, outputs);
 }
 
-Result<std::vector<Tensor>> by_kernels(const ops::AnyOperator& op, std::span<const Tensor* const> inputs, int outputs, const KernelTable* table) {
+Result<std::vector<Tensor>> by_kernels(const ops::AnyOperator& op, std::span<const Tensor* const> inputs, int outputs,
+                                       const KernelTable* table) {
   if (!op.has_run()) return ops::run_reference(op, inputs, outputs);
   return ops::run_cpu(op, inputs, outputs, {.kernels = table, .hide_values = true});
 }
@@ -32,7 +36,8 @@ Result<std::vector<Tensor>> by_kernels(const ops::AnyOperator& op, std::span<con
 Result<Values> evaluate(const graph::Graph& graph, Runner run, const KernelTable* table) {
   Values values;
   for (size_t i = 0; i < graph.value_count(); ++i)
-    if (const auto& constant = graph.value(static_cast<graph::ValueId>(i)).constant) values[static_cast<graph::ValueId>(i)] = *constant;
+    if (const auto& constant = graph.value(static_cast<graph::ValueId>(i)).constant)
+      values[static_cast<graph::ValueId>(i)] = *constant;
   OCIOR_ASSIGN(const auto order, graph.order());
   for (const graph::NodeId id : order) {
     const graph::Node& node = graph.node(id);
@@ -79,7 +84,8 @@ std::string run_file(const std::string& path) {
   if (!graph.ok()) return "unknown " + graph.status().message();
   std::string wrong = check(*graph, &by_reference, nullptr, "reference");
   const KernelTables tables = available_kernels();
-  for (size_t i = 0; i < tables.count && wrong.empty(); ++i) wrong = check(*graph, &by_kernels, tables.tables[i], tables.tables[i]->name);
+  for (size_t i = 0; i < tables.count && wrong.empty(); ++i)
+    wrong = check(*graph, &by_kernels, tables.tables[i], tables.tables[i]->name);
   return wrong.empty() ? "ok" : "wrong " + wrong;
 }
 

@@ -1,9 +1,10 @@
-// The matrix product on AMX tiles: bf16 products summed in fp32, with one, two or three bf16 parts per operand (medium, high, highest).
+// The matrix product on AMX tiles: bf16 products summed in fp32, with one, two or three bf16 parts per operand (medium, high,
+// highest).
 //
 // A block of 32 rows and 32 columns lives in four tiles while k passes by. A is packed by tiles_pack_a into contiguous tiles
-// [32 rows][k / 32][part][16 rows]; B is packed once (medium) or split from its fp32 panel per slice of k and panel, so that memory holds
-// no more than fp32 weights. Between two slices the sums wait in a buffer on the stack; a slice of B's parts stays in L1 while the rows
-// of A pass by from L2. The order of a sum depends on k and the number of parts alone.
+// [32 rows][k / 32][part][16 rows]; B is packed once (medium) or split from its fp32 panel per slice of k and panel, so that
+// memory holds no more than fp32 weights. Between two slices the sums wait in a buffer on the stack; a slice of B's parts stays
+// in L1 while the rows of A pass by from L2. The order of a sum depends on k and the number of parts alone.
 #include "kernels/x86/amx_gemm.h"
 
 #include "kernels/bf16_split.h"
@@ -16,9 +17,9 @@ namespace {
 
 static_assert(kPanel == 32 && kLanes == 16, "a panel of B is two tiles wide");
 
-constexpr int64_t kBlock = 32;                  // rows of a block
-constexpr int64_t kMaxRows = 256;               // rows of a chunk: bounds the sums on the stack
-constexpr int64_t kPair = 2 * kTileBytes;       // two tiles side by side
+constexpr int64_t kBlock = 32;             // rows of a block
+constexpr int64_t kMaxRows = 256;          // rows of a chunk: bounds the sums on the stack
+constexpr int64_t kPair = 2 * kTileBytes;  // two tiles side by side
 constexpr int64_t kSumRow = kPanel * sizeof(float);
 
 // Tiles of k in a slice: 24 KiB of B's parts, or 16 KiB where they are read in place.
@@ -29,13 +30,15 @@ int64_t k_tiles(int64_t k) { return (k + kTileK - 1) / kTileK; }
 // Row tiles of a packed A: all rows in one tile, or two per block.
 int64_t row_tiles(int64_t m) { return m <= 16 ? 1 : 2; }
 
-// 32 rows of k from an fp32 panel (zeros from row `k` on) as kParts pairs of tiles: word (k / 2, n) of a tile holds k even and odd.
+// 32 rows of k from an fp32 panel (zeros from row `k` on) as kParts pairs of tiles: word (k / 2, n) of a tile holds k even and
+// odd.
 template <int kParts>
 void split_b(const float* panel, int64_t k, char* to) {
   for (int64_t r = 0; r < 16; ++r)
     for (int64_t half = 0; half < 2; ++half) {
       const float* p = panel + 2 * r * kPanel + half * kLanes;
-      const Split<kParts> even = split<kParts>(2 * r < k ? load(p) : zero()), odd = split<kParts>(2 * r + 1 < k ? load(p + kPanel) : zero());
+      const Split<kParts> even = split<kParts>(2 * r < k ? load(p) : zero()),
+                          odd = split<kParts>(2 * r + 1 < k ? load(p + kPanel) : zero());
       OCIOR_UNROLL for (int part = 0; part < kParts; ++part) {
         const I32 word = shift_right_logical<16>(even.part[part]) | (odd.part[part] & splat_int(kHighHalf));
         store_int(word, reinterpret_cast<int32_t*>(to + part * kPair + half * kTileBytes + r * 64));
@@ -65,20 +68,21 @@ void pack_rows(const GemmArgs& args, int64_t m0, int64_t m1) {
     char* row = static_cast<char*>(args.a_packed) + m / block * kts * kParts * part + m % block / 16 * kTileBytes + m % 16 * 64;
     for (int64_t kt = 0; kt < kts; ++kt) {
       const int64_t k0 = kt * kTileK;
-      split_a<kParts>(m < args.m ? args.a + m * args.lda + k0 : nullptr, m < args.m ? args.k - k0 : 0, part, row + kt * kParts * part);
+      split_a<kParts>(m < args.m ? args.a + m * args.lda + k0 : nullptr, m < args.m ? args.k - k0 : 0, part,
+                      row + kt * kParts * part);
     }
   }
 }
 
 // One slice of k for one block: what is multiplied, and where the sums wait.
 struct Slice {
-  const char* a;        // [tiles][part][row tile]
-  const char* b;        // [tiles][part][2]
-  int64_t b_panel;      // bytes to the next panel's b (two panels side by side)
+  const char* a;    // [tiles][part][row tile]
+  const char* b;    // [tiles][part][2]
+  int64_t b_panel;  // bytes to the next panel's b (two panels side by side)
   int64_t tiles;
-  float* sums;          // [32][kPanel]; the next panel's follow
+  float* sums;  // [32][kPanel]; the next panel's follow
   bool first;
-  const char* ahead;    // brought near meanwhile, `ahead_lines` lines per tile of k
+  const char* ahead;  // brought near meanwhile, `ahead_lines` lines per tile of k
   int64_t ahead_lines;
 };
 
@@ -183,8 +187,9 @@ bool all_finite(const float* sums, int64_t cols) {
   return !any(bad);
 }
 
-// Finished sums to C. With infinities, NaN or an overflow in play the parts' products can meet as inf - inf or inf * 0: such rows are
-// computed again by the fp32 kernel where B has the fp32 form, so that a result is finite, infinite or NaN as fp32 arithmetic has it.
+// Finished sums to C. With infinities, NaN or an overflow in play the parts' products can meet as inf - inf or inf * 0: such rows
+// are computed again by the fp32 kernel where B has the fp32 form, so that a result is finite, infinite or NaN as fp32 arithmetic
+// has it.
 void finish_block(const GemmArgs& args, const float* sums, int64_t m0, int64_t rows, int64_t n0) {
   alignas(64) float padded[kPanel];
   const float* bias = panel_bias(args, n0, kPanel, padded);
@@ -275,7 +280,9 @@ int tiles_parts(int64_t m, int64_t n, int64_t k, Precision precision) {
   return large && m >= least_rows ? parts : 0;
 }
 
-size_t tiles_b_bytes(int64_t n, int64_t k) { return static_cast<size_t>((n + kPanel - 1) / kPanel) * static_cast<size_t>(k_tiles(k) * kPair); }
+size_t tiles_b_bytes(int64_t n, int64_t k) {
+  return static_cast<size_t>((n + kPanel - 1) / kPanel) * static_cast<size_t>(k_tiles(k) * kPair);
+}
 
 void tiles_pack_b(const float* b, int64_t ldb, bool transposed, int64_t n, int64_t k, int64_t n0, int64_t n1, void* packed) {
   alignas(64) float rows[kTileK * kPanel];
@@ -289,7 +296,8 @@ void tiles_pack_b(const float* b, int64_t ldb, bool transposed, int64_t n, int64
 }
 
 size_t tiles_a_bytes(int64_t m, int64_t k, int parts) {
-  return static_cast<size_t>(round_up(m, row_tiles(m) * 16) / 16) * static_cast<size_t>(k_tiles(k)) * static_cast<size_t>(parts * kTileBytes);
+  return static_cast<size_t>(round_up(m, row_tiles(m) * 16) / 16) * static_cast<size_t>(k_tiles(k)) *
+         static_cast<size_t>(parts * kTileBytes);
 }
 
 void tiles_pack_a(const GemmArgs& args, int parts, int64_t m0, int64_t m1) {

@@ -5,12 +5,12 @@
 
 namespace ocior::OCIOR_ISA {
 
-// True where B[k, n] is stored as bf16 tiles (`medium`, large enough that every product qualifies); else it is the fp32 form, from which
-// the parts are made on the fly.
+// True where B[k, n] is stored as bf16 tiles (`medium`, large enough that every product qualifies); else it is the fp32 form,
+// from which the parts are made on the fly.
 bool tiles_store_b(int64_t n, int64_t k, Precision precision);
 
-// bf16 parts per operand of a product on tiles; 0 where the fp32 kernels compute it: few rows (they are then at memory speed), or too
-// small (k < 64 or m n k < 2^18) for a precision below fp32 and for the cost of splitting.
+// bf16 parts per operand of a product on tiles; 0 where the fp32 kernels compute it: few rows (they are then at memory speed), or
+// too small (k < 64 or m n k < 2^18) for a precision below fp32 and for the cost of splitting.
 int tiles_parts(int64_t m, int64_t n, int64_t k, Precision precision);
 
 size_t tiles_b_bytes(int64_t n, int64_t k);

@@ -5,14 +5,54 @@
 namespace ocior::ops {
 namespace {
 
-struct EqualFormula { template <class C> static C apply(C a, C b) { return a == b; } };
-struct GreaterFormula { template <class C> static C apply(C a, C b) { return a > b; } };
-struct GreaterOrEqualFormula { template <class C> static C apply(C a, C b) { return a >= b; } };
-struct LessFormula { template <class C> static C apply(C a, C b) { return a < b; } };
-struct LessOrEqualFormula { template <class C> static C apply(C a, C b) { return a <= b; } };
-struct AndFormula { template <class C> static C apply(C a, C b) { return (a != 0) & (b != 0); } };
-struct OrFormula { template <class C> static C apply(C a, C b) { return (a != 0) | (b != 0); } };
-struct XorFormula { template <class C> static C apply(C a, C b) { return (a != 0) != (b != 0); } };
+struct EqualFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return a == b;
+  }
+};
+struct GreaterFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return a > b;
+  }
+};
+struct GreaterOrEqualFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return a >= b;
+  }
+};
+struct LessFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return a < b;
+  }
+};
+struct LessOrEqualFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return a <= b;
+  }
+};
+struct AndFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return (a != 0) & (b != 0);
+  }
+};
+struct OrFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return (a != 0) | (b != 0);
+  }
+};
+struct XorFormula {
+  template <class C>
+  static C apply(C a, C b) {
+    return (a != 0) != (b != 0);
+  }
+};
 struct NotFormula {
   static double apply(double x) { return !x; }
   static int64_t apply(int64_t x) { return !x; }
@@ -35,7 +75,8 @@ std::optional<Dim> on_numbers(const Dim& a, const Dim& b) {
 }
 
 template <class F>
-constexpr BinarySpec comparison(std::string_view name, TypeSet types, std::optional<Dim> (*dims)(const Dim&, const Dim&) = &on_numbers<F>) {
+constexpr BinarySpec comparison(std::string_view name, TypeSet types,
+                                std::optional<Dim> (*dims)(const Dim&, const Dim&) = &on_numbers<F>) {
   BinarySpec spec = binary_spec<F>(name, types);
   spec.to_bool = true;
   spec.tests = test_strips<F>();
@@ -48,9 +89,10 @@ constexpr TypeSet kEquatable = kNumbers | kBools | kStrings;
 std::vector<Sample> comparison_samples(bool bools = false) {
   std::vector<Sample> out;
   if (bools) out = binary_samples({DType::kBool}, Fill::kBools, Fill::kBools);
-  else out = binary_samples({DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8, DType::kInt32, DType::kInt64, DType::kUint8,
-                             DType::kUint64},
-                            Fill::kSmallInts, Fill::kSmallInts);
+  else
+    out = binary_samples({DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8, DType::kInt32,
+                          DType::kInt64, DType::kUint8, DType::kUint64},
+                         Fill::kSmallInts, Fill::kSmallInts);
   if (!bools) out.push_back({.inputs = {{DType::kFloat, {203}, Fill::kSpecials}, {DType::kFloat, {203}, Fill::kSpecials}}});
   return out;
 }
@@ -146,14 +188,17 @@ OCIOR_OPERATOR(Xor)
 
 struct Not : Unary<Not> {
   static constexpr OpInfo info{.name = "Not", .in_place = 1};
-  static constexpr UnarySpec spec{.name = "Not",
-                                  .types = kBools,
-                                  .real = &unary_strip<NotFormula, double>,
-                                  .integer = &unary_strip<NotFormula, int64_t>,
-                                  .to_bool = true,
-                                  .dims = [](const Dim& x) { return x.known() ? std::optional<Dim>(x.value() == 0) : std::nullopt; }};
+  static constexpr UnarySpec spec{
+      .name = "Not",
+      .types = kBools,
+      .real = &unary_strip<NotFormula, double>,
+      .integer = &unary_strip<NotFormula, int64_t>,
+      .to_bool = true,
+      .dims = [](const Dim& x) { return x.known() ? std::optional<Dim>(x.value() == 0) : std::nullopt; }};
   static std::vector<Sample> samples() {
-    return {{.inputs = {{DType::kBool, {3, 5}, Fill::kBools}}}, {.inputs = {{DType::kBool, {}, Fill::kBools}}}, {.inputs = {{DType::kBool, {0}}}}};
+    return {{.inputs = {{DType::kBool, {3, 5}, Fill::kBools}}},
+            {.inputs = {{DType::kBool, {}, Fill::kBools}}},
+            {.inputs = {{DType::kBool, {0}}}}};
   }
 };
 OCIOR_OPERATOR(Not)

@@ -8,17 +8,31 @@ namespace {
 
 double clamp(double x, double lo, double hi) { return std::isnan(x) ? x : std::fmin(std::fmax(x, lo), hi); }
 
-struct TanhFormula { static double apply(double x) { return std::tanh(x); } };
-struct SigmoidFormula { static double apply(double x) { return 1 / (1 + std::exp(-x)); } };
+struct TanhFormula {
+  static double apply(double x) { return std::tanh(x); }
+};
+struct SigmoidFormula {
+  static double apply(double x) { return 1 / (1 + std::exp(-x)); }
+};
 struct ReluFormula {
   static double apply(double x) { return x < 0 ? 0 : x; }
   static int64_t apply(int64_t x) { return x < 0 ? 0 : x; }
 };
-struct LeakyReluFormula { static double apply(double x, const UnaryParameters& a) { return x < 0 ? a.p * x : x; } };
-struct EluFormula { static double apply(double x, const UnaryParameters& a) { return x < 0 ? a.p * std::expm1(x) : x; } };
-struct SoftplusFormula { static double apply(double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x))) + (std::isnan(x) ? x : 0); } };
-struct HardSwishFormula { static double apply(double x) { return x * clamp(x / 6 + 0.5, 0, 1); } };
-struct HardSigmoidFormula { static double apply(double x, const UnaryParameters& a) { return clamp(a.p * x + a.q, 0, 1); } };
+struct LeakyReluFormula {
+  static double apply(double x, const UnaryParameters& a) { return x < 0 ? a.p * x : x; }
+};
+struct EluFormula {
+  static double apply(double x, const UnaryParameters& a) { return x < 0 ? a.p * std::expm1(x) : x; }
+};
+struct SoftplusFormula {
+  static double apply(double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x))) + (std::isnan(x) ? x : 0); }
+};
+struct HardSwishFormula {
+  static double apply(double x) { return x * clamp(x / 6 + 0.5, 0, 1); }
+};
+struct HardSigmoidFormula {
+  static double apply(double x, const UnaryParameters& a) { return clamp(a.p * x + a.q, 0, 1); }
+};
 
 UnaryParameters read_alpha(const NodeReader& node, float otherwise) { return {node.number("alpha", otherwise), 0}; }
 
@@ -121,7 +135,8 @@ struct Clip {
       if (i == 0 || !c.has(i)) continue;
       OCIOR_RETURN_IF_ERROR(check_same_type(c, 0, i, "Clip"));
       const auto count = ranked(c, i) ? known_product(*c.shape(i)) : std::nullopt;
-      if (count && *count != 1) return error(Code::kInvalidArgument, "Clip: input {} must be a scalar, got {}", i, c.in(i).text());
+      if (count && *count != 1)
+        return error(Code::kInvalidArgument, "Clip: input {} must be a scalar, got {}", i, c.in(i).text());
     }
     return infer_unary(c);
   }
@@ -146,15 +161,17 @@ struct Clip {
         return {};
       }
     }
-    for_items(c, x.count(), 1, [&](int64_t begin, int64_t end) { (void)apply(x.dtype, x.data, c.out(0).data, low, high, begin, end); });
+    for_items(c, x.count(), 1,
+              [&](int64_t begin, int64_t end) { (void)apply(x.dtype, x.data, c.out(0).data, low, high, begin, end); });
     return {};
   }
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8, DType::kInt32, DType::kInt64, DType::kUint8,
-                          DType::kUint64}) {
-      const SampleInput low{t, {}, Fill::kZeros, {is_floating(t) ? -0.25 : 2}}, high{t, {}, Fill::kZeros, {is_floating(t) ? 0.5 : 7}};
+    for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8, DType::kInt32,
+                          DType::kInt64, DType::kUint8, DType::kUint64}) {
+      const SampleInput low{t, {}, Fill::kZeros, {is_floating(t) ? -0.25 : 2}},
+          high{t, {}, Fill::kZeros, {is_floating(t) ? 0.5 : 7}};
       const SampleInput none{.omitted = true};
       for (const Shape& shape : {Shape{3, 17}, Shape{}, Shape{0}}) {
         out.push_back({.inputs = {{t, shape}, low, high}});
@@ -164,7 +181,8 @@ struct Clip {
       }
       out.push_back({.inputs = {{t, {9}}, high, low}});
     }
-    out.push_back({.inputs = {{DType::kFloat, {77}, Fill::kSpecials}}, .attributes = {{"min", -1.0f}, {"max", 1.0f}}, .opset = 6});
+    out.push_back(
+        {.inputs = {{DType::kFloat, {77}, Fill::kSpecials}}, .attributes = {{"min", -1.0f}, {"max", 1.0f}}, .opset = 6});
     out.push_back({.inputs = {{DType::kFloat, {200, 700}}}, .attributes = {{"max", 0.5f}}, .opset = 1});
     return out;
   }

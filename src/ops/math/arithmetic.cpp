@@ -14,16 +14,25 @@ C wrapping(C a, C b, F f) {
 }
 
 struct AddFormula {
-  template <class C> static C apply(C a, C b) { return wrapping(a, b, [](auto x, auto y) { return x + y; }); }
+  template <class C>
+  static C apply(C a, C b) {
+    return wrapping(a, b, [](auto x, auto y) { return x + y; });
+  }
 };
 struct SubFormula {
-  template <class C> static C apply(C a, C b) { return wrapping(a, b, [](auto x, auto y) { return x - y; }); }
+  template <class C>
+  static C apply(C a, C b) {
+    return wrapping(a, b, [](auto x, auto y) { return x - y; });
+  }
 };
 struct MulFormula {
-  template <class C> static C apply(C a, C b) { return wrapping(a, b, [](auto x, auto y) { return x * y; }); }
+  template <class C>
+  static C apply(C a, C b) {
+    return wrapping(a, b, [](auto x, auto y) { return x * y; });
+  }
 };
 
-struct DivFormula {   // truncates; divisors of 0 were refused before
+struct DivFormula {  // truncates; divisors of 0 were refused before
   static double apply(double a, double b) { return a / b; }
   static uint64_t apply(uint64_t a, uint64_t b) { return a / b; }
   static int64_t apply(int64_t a, int64_t b) { return b == -1 ? static_cast<int64_t>(-static_cast<uint64_t>(a)) : a / b; }
@@ -37,14 +46,14 @@ struct PowFormula {
       if (b & 1) power *= a;
     return power;
   }
-  static int64_t apply(int64_t a, int64_t b) {   // a negative power is a fraction: truncated, 1 / 0 gives the largest
+  static int64_t apply(int64_t a, int64_t b) {  // a negative power is a fraction: truncated, 1 / 0 gives the largest
     if (b >= 0) return static_cast<int64_t>(apply(static_cast<uint64_t>(a), static_cast<uint64_t>(b)));
     if (a == 0) return INT64_MAX;
     return a == 1 ? 1 : a == -1 ? (b % 2 ? -1 : 1) : 0;
   }
 };
 
-struct ModFormula {   // Python's %: the sign of the divisor
+struct ModFormula {  // Python's %: the sign of the divisor
   static double apply(double a, double b) {
     const double r = std::fmod(a, b);
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
@@ -57,13 +66,14 @@ struct ModFormula {   // Python's %: the sign of the divisor
   }
 };
 
-struct FmodFormula {   // C's fmod: the sign of the dividend
+struct FmodFormula {  // C's fmod: the sign of the dividend
   static double apply(double a, double b) { return std::fmod(a, b); }
   static uint64_t apply(uint64_t a, uint64_t b) { return a % b; }
   static int64_t apply(int64_t a, int64_t b) { return b == -1 ? 0 : a % b; }
 };
 
-constexpr BinarySpec spec_of(BinarySpec spec, std::optional<BinaryFn> kernel, std::optional<Dim> (*dims)(const Dim&, const Dim&), bool divides = false) {
+constexpr BinarySpec spec_of(BinarySpec spec, std::optional<BinaryFn> kernel, std::optional<Dim> (*dims)(const Dim&, const Dim&),
+                             bool divides = false) {
   spec.kernel = kernel;
   spec.dims = dims;
   spec.divides = divides;
@@ -82,8 +92,9 @@ std::optional<Dim> modulo(const Dim& a, const Dim& b) {
   return Dim(ModFormula::apply(a.value(), b.value()));
 }
 
-const std::initializer_list<DType> kEveryNumber = {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8,  DType::kInt16,
-                                                   DType::kInt32, DType::kInt64,  DType::kUint8,   DType::kUint16,   DType::kUint32, DType::kUint64};
+const std::initializer_list<DType> kEveryNumber = {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16,
+                                                   DType::kInt8,  DType::kInt16,  DType::kInt32,   DType::kInt64,
+                                                   DType::kUint8, DType::kUint16, DType::kUint32,  DType::kUint64};
 
 }  // namespace
 
@@ -123,7 +134,8 @@ struct Div : Binary<Div> {
     auto out = binary_samples(kEveryNumber, Fill::kUniform, Fill::kPositive);
     out.push_back({.inputs = {{DType::kFloat, {97}, Fill::kSpecials}, {DType::kFloat, {97}, Fill::kPositive}}});
     out.push_back({.inputs = {{DType::kFloat, {3}, Fill::kZeros, {1, -1, 0}}, {DType::kFloat, {3}, Fill::kZeros}}});
-    out.push_back({.inputs = {{DType::kInt64, {4}, Fill::kZeros, {-7, 7, -7, 7}}, {DType::kInt64, {4}, Fill::kZeros, {2, -2, -2, -1}}}});
+    out.push_back(
+        {.inputs = {{DType::kInt64, {4}, Fill::kZeros, {-7, 7, -7, 7}}, {DType::kInt64, {4}, Fill::kZeros, {2, -2, -2, -1}}}});
     return out;
   }
 };
@@ -134,11 +146,14 @@ struct Pow : Binary<Pow> {
   static constexpr OpInfo info{.name = "Pow", .min_inputs = 2, .max_inputs = 2, .in_place = 1};
   static constexpr BinarySpec spec = spec_of(binary_spec<PowFormula>("Pow", kNumbers), BinaryFn::kPow, nullptr);
   static std::vector<Sample> samples() {
-    auto out = binary_samples({DType::kFloat, DType::kDouble, DType::kFloat16, DType::kInt32, DType::kInt64}, Fill::kPositive, Fill::kSmallInts);
+    auto out = binary_samples({DType::kFloat, DType::kDouble, DType::kFloat16, DType::kInt32, DType::kInt64}, Fill::kPositive,
+                              Fill::kSmallInts);
     for (Sample& s : out) s.tolerance = 1e-5;
-    out.push_back({.inputs = {{DType::kFloat, {7}, Fill::kZeros, {-2, -1, 0, 0.5, 2, 3, -3}}, {DType::kFloat, {}, Fill::kZeros, {2}}}});
+    out.push_back(
+        {.inputs = {{DType::kFloat, {7}, Fill::kZeros, {-2, -1, 0, 0.5, 2, 3, -3}}, {DType::kFloat, {}, Fill::kZeros, {2}}}});
     out.push_back({.inputs = {{DType::kFloat, {5}, Fill::kZeros, {-8, 0, 1, 4, 9}}, {DType::kFloat, {}, Fill::kZeros, {0.5}}}});
-    out.push_back({.inputs = {{DType::kFloat, {2, 3}, Fill::kPositive}, {DType::kInt64, {3}, Fill::kSmallInts}}, .tolerance = 1e-5});
+    out.push_back(
+        {.inputs = {{DType::kFloat, {2, 3}, Fill::kPositive}, {DType::kInt64, {3}, Fill::kSmallInts}}, .tolerance = 1e-5});
     out.push_back({.inputs = {{DType::kInt32, {2, 3}, Fill::kPositive}, {DType::kFloat, {3}, Fill::kPositive}}});
     return out;
   }
@@ -163,7 +178,8 @@ struct Mod {
     for (const DType t : {DType::kInt8, DType::kInt32, DType::kInt64, DType::kFloat, DType::kDouble, DType::kFloat16})
       for (const int64_t fmod : {0, 1})
         out.push_back({.inputs = {{t, {6}, Fill::kZeros, a}, {t, {6}, Fill::kZeros, b}}, .attributes = {{"fmod", fmod}}});
-    for (const DType t : {DType::kUint8, DType::kUint64, DType::kInt64}) out.push_back({.inputs = {{t, {3, 4}, Fill::kPositive}, {t, {4}, Fill::kPositive}}});
+    for (const DType t : {DType::kUint8, DType::kUint64, DType::kInt64})
+      out.push_back({.inputs = {{t, {3, 4}, Fill::kPositive}, {t, {4}, Fill::kPositive}}});
     return out;
   }
 };

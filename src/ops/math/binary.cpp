@@ -19,7 +19,8 @@ Result<int64_t> trailing_ones(const OldBroadcast& old, int64_t rank_a, int64_t r
   if (!old.old || !old.broadcast || !old.axis) return int64_t{0};
   OCIOR_ASSIGN(const int64_t axis, resolve_axis(*old.axis, std::max<int64_t>(rank_a, 1)));
   if (axis + rank_b > rank_a)
-    return error(Code::kInvalidGraph, "axis {} leaves no room for input 1 of rank {} in input 0 of rank {}", axis, rank_b, rank_a);
+    return error(Code::kInvalidGraph, "axis {} leaves no room for input 1 of rank {} in input 0 of rank {}", axis, rank_b,
+                 rank_a);
   return rank_a - axis - rank_b;
 }
 
@@ -76,7 +77,7 @@ void compute(BinaryStrip<C> f, const Operands& o, const BroadcastLoop& loop, int
 }
 
 void compute(const BinarySpec& spec, const Operands& o, const BroadcastLoop& loop, int64_t begin, int64_t end) {
-  const Kind kind = is_floating(o.b_type) ? Kind::kReal : kind_of(o.a_type);   // Pow may mix them
+  const Kind kind = is_floating(o.b_type) ? Kind::kReal : kind_of(o.a_type);  // Pow may mix them
   switch (kind) {
     case Kind::kReal: return compute<double>(spec.real, o, loop, begin, end);
     case Kind::kSigned: return compute<int64_t>(spec.integer, o, loop, begin, end);
@@ -96,11 +97,12 @@ Status check_divisor(const BinarySpec& spec, DType dtype, const void* b, int64_t
   return {};
 }
 
-Status plan_loop(const BinarySpec& spec, const OldBroadcast& old, std::span<const int64_t> a, std::span<const int64_t> b, std::span<const int64_t> y,
-                 BroadcastLoop& loop) {
+Status plan_loop(const BinarySpec& spec, const OldBroadcast& old, std::span<const int64_t> a, std::span<const int64_t> b,
+                 std::span<const int64_t> y, BroadcastLoop& loop) {
   OCIOR_ASSIGN(const FixedShape aligned, old.aligned(a, b));
   if (old.old && !old.broadcast && !std::ranges::equal(a, b))
-    return error(Code::kInvalidArgument, "{}: shapes {} and {} differ and attribute 'broadcast' is not set", spec.name, to_string(a), to_string(b));
+    return error(Code::kInvalidArgument, "{}: shapes {} and {} differ and attribute 'broadcast' is not set", spec.name,
+                 to_string(a), to_string(b));
   return loop.plan(y, {a, aligned});
 }
 
@@ -139,8 +141,9 @@ void run_test(TestStrip<T> test, CpuContext& c, const BroadcastLoop& loop) {
   const auto *a = c.in(0).as<const T>(), *b = c.in(1).as<const T>();
   auto* y = c.out(0).as<uint8_t>();
   for_items(c, loop.total(), 1, [&](int64_t begin, int64_t end) {
-    loop.strips(begin, end, INT64_MAX,
-                [&](int64_t at, const auto& offset, int64_t n) { test(a + offset[0], loop.step(0), b + offset[1], loop.step(1), y + at, n); });
+    loop.strips(begin, end, INT64_MAX, [&](int64_t at, const auto& offset, int64_t n) {
+      test(a + offset[0], loop.step(0), b + offset[1], loop.step(1), y + at, n);
+    });
   });
 }
 
@@ -186,18 +189,28 @@ Status binary_run(const BinarySpec& spec, const OldBroadcast& old, CpuContext& c
 }
 
 std::vector<Sample> binary_samples(std::initializer_list<DType> dtypes, Fill fill_a, Fill fill_b) {
-  const std::pair<Shape, Shape> shapes[] = {
-      {{2, 3, 4}, {2, 3, 4}}, {{2, 3, 4}, {4}},    {{2, 3, 4}, {}},           {{}, {}},        {{4}, {2, 3, 4}}, {{2, 1, 4}, {3, 1}},
-      {{0, 3}, {3}},          {{1}, {1, 1, 1}},    {{5, 1, 7, 1}, {1, 6, 1, 3}}, {{3, 0}, {1, 1}}, {{17}, {17}}};
+  const std::pair<Shape, Shape> shapes[] = {{{2, 3, 4}, {2, 3, 4}},
+                                            {{2, 3, 4}, {4}},
+                                            {{2, 3, 4}, {}},
+                                            {{}, {}},
+                                            {{4}, {2, 3, 4}},
+                                            {{2, 1, 4}, {3, 1}},
+                                            {{0, 3}, {3}},
+                                            {{1}, {1, 1, 1}},
+                                            {{5, 1, 7, 1}, {1, 6, 1, 3}},
+                                            {{3, 0}, {1, 1}},
+                                            {{17}, {17}}};
   std::vector<Sample> out;
   for (const DType t : dtypes)
     for (const auto& [a, b] : shapes) out.push_back({.inputs = {{t, a, fill_a}, {t, b, fill_b}}});
   const DType first = *dtypes.begin();
   out.push_back({.inputs = {{first, {129, 700}, fill_a}, {first, {129, 700}, fill_b}}});
   out.push_back({.inputs = {{first, {129, 700}, fill_a}, {first, {129, 1}, fill_b}}});
-  out.push_back({.inputs = {{first, {2, 3}, fill_a}, {first, {3}, fill_b}}, .attributes = {{"broadcast", int64_t{1}}}, .opset = 6});
   out.push_back(
-      {.inputs = {{first, {2, 3, 4}, fill_a}, {first, {3}, fill_b}}, .attributes = {{"broadcast", int64_t{1}}, {"axis", int64_t{1}}}, .opset = 6});
+      {.inputs = {{first, {2, 3}, fill_a}, {first, {3}, fill_b}}, .attributes = {{"broadcast", int64_t{1}}}, .opset = 6});
+  out.push_back({.inputs = {{first, {2, 3, 4}, fill_a}, {first, {3}, fill_b}},
+                 .attributes = {{"broadcast", int64_t{1}}, {"axis", int64_t{1}}},
+                 .opset = 6});
   out.push_back({.inputs = {{first, {128, 768}, fill_a}, {first, {768}, fill_b}}, .bench = true});
   return out;
 }

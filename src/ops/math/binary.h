@@ -1,5 +1,5 @@
-// Element-wise operators of two inputs: parsing of the old broadcasting, inference, reference and run, written once. An operator gives
-// its formula on doubles and integers (BinarySpec) and, where the kernel table has it, the float kernel. Thread-safe.
+// Element-wise operators of two inputs: parsing of the old broadcasting, inference, reference and run, written once. An operator
+// gives its formula on doubles and integers (BinarySpec) and, where the kernel table has it, the float kernel. Thread-safe.
 #pragma once
 
 #include <optional>
@@ -23,7 +23,7 @@ struct TestStrips {
   TestStrip<float> f32 = nullptr;
   TestStrip<int32_t> i32 = nullptr;
   TestStrip<int64_t> i64 = nullptr;
-  TestStrip<uint8_t> u8 = nullptr;      // bool
+  TestStrip<uint8_t> u8 = nullptr;  // bool
 };
 
 struct BinarySpec {
@@ -32,11 +32,11 @@ struct BinarySpec {
   BinaryStrip<double> real = nullptr;
   BinaryStrip<int64_t> integer = nullptr;
   BinaryStrip<uint64_t> natural = nullptr;
-  std::optional<BinaryFn> kernel = std::nullopt;      // float inputs, float output
-  bool to_bool = false;                               // a comparison
-  TestStrips tests = {};                              // faster ways of a comparison
-  bool divides = false;                               // an integer 0 in input 1 is an error
-  std::optional<Dim> (*dims)(const Dim&, const Dim&) = nullptr;   // on shape arithmetic
+  std::optional<BinaryFn> kernel = std::nullopt;                 // float inputs, float output
+  bool to_bool = false;                                          // a comparison
+  TestStrips tests = {};                                         // faster ways of a comparison
+  bool divides = false;                                          // an integer 0 in input 1 is an error
+  std::optional<Dim> (*dims)(const Dim&, const Dim&) = nullptr;  // on shape arithmetic
 };
 
 template <class F, class C, class Y = C>
@@ -61,13 +61,14 @@ constexpr BinarySpec binary_spec(std::string_view name, TypeSet types) {
 
 template <class F>
 constexpr TestStrips test_strips() {
-  return {&binary_strip<F, float, uint8_t>, &binary_strip<F, int32_t, uint8_t>, &binary_strip<F, int64_t, uint8_t>, &binary_strip<F, uint8_t>};
+  return {&binary_strip<F, float, uint8_t>, &binary_strip<F, int32_t, uint8_t>, &binary_strip<F, int64_t, uint8_t>,
+          &binary_strip<F, uint8_t>};
 }
 
 // How input 1's shape is aligned with input 0's: as NumPy does, or as opsets below 7 say.
 struct OldBroadcast {
-  bool old = false;          // opset < 7
-  bool broadcast = false;    // else the shapes must be equal
+  bool old = false;        // opset < 7
+  bool broadcast = false;  // else the shapes must be equal
   std::optional<int64_t> axis;
 
   static OldBroadcast parse(const NodeReader& node, int until = 7);

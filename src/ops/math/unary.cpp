@@ -14,7 +14,8 @@ Status unary_infer(const UnarySpec& spec, ShapeContext& c) {
 namespace {
 
 template <class C>
-void compute(UnaryStrip<C> f, const UnaryParameters& parameters, DType x_type, const void* x, DType y_type, void* y, int64_t begin, int64_t end) {
+void compute(UnaryStrip<C> f, const UnaryParameters& parameters, DType x_type, const void* x, DType y_type, void* y,
+             int64_t begin, int64_t end) {
   alignas(64) C in[kStrip], out[kStrip];
   for (int64_t at = begin; at < end; at += kStrip) {
     const int64_t n = std::min(kStrip, end - at);
@@ -24,7 +25,8 @@ void compute(UnaryStrip<C> f, const UnaryParameters& parameters, DType x_type, c
   }
 }
 
-void compute(const UnarySpec& spec, const UnaryParameters& parameters, DType x_type, const void* x, DType y_type, void* y, int64_t begin, int64_t end) {
+void compute(const UnarySpec& spec, const UnaryParameters& parameters, DType x_type, const void* x, DType y_type, void* y,
+             int64_t begin, int64_t end) {
   switch (kind_of(x_type)) {
     case Kind::kReal: return compute<double>(spec.real, parameters, x_type, x, y_type, y, begin, end);
     case Kind::kSigned: return compute<int64_t>(spec.integer, parameters, x_type, x, y_type, y, begin, end);
@@ -69,7 +71,8 @@ Status unary_run(const UnarySpec& spec, const UnaryParameters& parameters, CpuCo
     const auto* from = x.as<const float>();
     auto* to = y.as<float>();
     for_items(c, x.count(), 1, [&](int64_t begin, int64_t end) {
-      kernel(*spec.kernel, from + begin, to + begin, end - begin, static_cast<float>(parameters.p), static_cast<float>(parameters.q));
+      kernel(*spec.kernel, from + begin, to + begin, end - begin, static_cast<float>(parameters.p),
+             static_cast<float>(parameters.q));
     });
   } else {
     for_items(c, x.count(), 1,

@@ -1,5 +1,5 @@
-// Element-wise operators of one input, written once: an operator gives its formula (UnarySpec) and, where the kernel table has it, the
-// float kernel. Thread-safe.
+// Element-wise operators of one input, written once: an operator gives its formula (UnarySpec) and, where the kernel table has
+// it, the float kernel. Thread-safe.
 #pragma once
 
 #include <cmath>
@@ -25,8 +25,8 @@ struct UnarySpec {
   std::string_view name;
   TypeSet types;
   UnaryStrip<double> real = nullptr;
-  UnaryStrip<int64_t> integer = nullptr;      // null: the same value
-  UnaryStrip<uint64_t> natural = nullptr;     // null: the same value
+  UnaryStrip<int64_t> integer = nullptr;   // null: the same value
+  UnaryStrip<uint64_t> natural = nullptr;  // null: the same value
   std::optional<UnaryFn> kernel = std::nullopt;
   bool to_bool = false;
   std::optional<Dim> (*dims)(const Dim&) = nullptr;
@@ -48,14 +48,16 @@ constexpr UnarySpec real_spec(std::string_view name, std::optional<UnaryFn> kern
 // A formula on floats and signed integers; unsigned ones keep their value.
 template <class F>
 constexpr UnarySpec number_spec(std::string_view name, std::optional<UnaryFn> kernel = std::nullopt) {
-  return {.name = name, .types = kNumbers, .real = &unary_strip<F, double>, .integer = &unary_strip<F, int64_t>, .kernel = kernel};
+  return {
+      .name = name, .types = kNumbers, .real = &unary_strip<F, double>, .integer = &unary_strip<F, int64_t>, .kernel = kernel};
 }
 
 Status unary_infer(const UnarySpec& spec, ShapeContext& c);
 Status unary_reference(const UnarySpec& spec, const UnaryParameters& parameters, RefContext& c);
 Status unary_run(const UnarySpec& spec, const UnaryParameters& parameters, CpuContext& c);
 
-// The operator struct: T gives `info`, `static constexpr UnarySpec spec` and, when it has attributes, `static UnaryParameters read(node)`.
+// The operator struct: T gives `info`, `static constexpr UnarySpec spec` and, when it has attributes, `static UnaryParameters
+// read(node)`.
 template <class T>
 struct Unary {
   UnaryParameters parameters;

@@ -17,21 +17,41 @@ struct SignFormula {
   static int64_t apply(int64_t x) { return (x > 0) - (x < 0); }
   static uint64_t apply(uint64_t x) { return x > 0; }
 };
-struct SqrtFormula { static double apply(double x) { return std::sqrt(x); } };
-struct ReciprocalFormula { static double apply(double x) { return 1 / x; } };
-struct ExpFormula { static double apply(double x) { return std::exp(x); } };
-struct LogFormula { static double apply(double x) { return std::log(x); } };
+struct SqrtFormula {
+  static double apply(double x) { return std::sqrt(x); }
+};
+struct ReciprocalFormula {
+  static double apply(double x) { return 1 / x; }
+};
+struct ExpFormula {
+  static double apply(double x) { return std::exp(x); }
+};
+struct LogFormula {
+  static double apply(double x) { return std::log(x); }
+};
 struct ErfFormula {
   static double apply(double x) { return std::erf(x); }
   static int64_t apply(int64_t x) { return static_cast<int64_t>(std::erf(static_cast<double>(x))); }
   static uint64_t apply(uint64_t x) { return static_cast<uint64_t>(std::erf(static_cast<double>(x))); }
 };
-struct FloorFormula { static double apply(double x) { return std::floor(x); } };
-struct CeilFormula { static double apply(double x) { return std::ceil(x); } };
-struct RoundFormula { static double apply(double x) { return std::nearbyint(x); } };   // halves to even
-struct SinFormula { static double apply(double x) { return std::sin(x); } };
-struct CosFormula { static double apply(double x) { return std::cos(x); } };
-struct IsNanFormula { static double apply(double x) { return std::isnan(x); } };
+struct FloorFormula {
+  static double apply(double x) { return std::floor(x); }
+};
+struct CeilFormula {
+  static double apply(double x) { return std::ceil(x); }
+};
+struct RoundFormula {
+  static double apply(double x) { return std::nearbyint(x); }
+};  // halves to even
+struct SinFormula {
+  static double apply(double x) { return std::sin(x); }
+};
+struct CosFormula {
+  static double apply(double x) { return std::cos(x); }
+};
+struct IsNanFormula {
+  static double apply(double x) { return std::isnan(x); }
+};
 struct IsInfFormula {
   static double apply(double x, const UnaryParameters& detect) { return std::isinf(x) && (x > 0 ? detect.p : detect.q) != 0; }
 };

@@ -9,13 +9,22 @@ namespace ocior::ops {
 namespace {
 
 struct MaxFormula {
-  template <class C> static C apply(C a, C b) { return a != a || a > b ? a : b; }
+  template <class C>
+  static C apply(C a, C b) {
+    return a != a || a > b ? a : b;
+  }
 };
 struct MinFormula {
-  template <class C> static C apply(C a, C b) { return a != a || a < b ? a : b; }
+  template <class C>
+  static C apply(C a, C b) {
+    return a != a || a < b ? a : b;
+  }
 };
 struct SumFormula {
-  template <class C> static C apply(C a, C b) { return a + b; }
+  template <class C>
+  static C apply(C a, C b) {
+    return a + b;
+  }
 };
 
 std::optional<Dim> larger(const Dim& a, const Dim& b) { return Dim::max(a, b); }
@@ -72,7 +81,8 @@ struct Variadic {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64, DType::kUint64, DType::kInt8}) {
+    for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64,
+                          DType::kUint64, DType::kInt8}) {
       if (!(T::spec.types & type_bit(t))) continue;
       out.push_back({.inputs = {{t, {2, 3}}}});
       out.push_back({.inputs = {{t, {2, 3}}, {t, {2, 3}}}});
@@ -138,7 +148,10 @@ struct Max : Variadic<Max> {
   static constexpr OpInfo info{.name = "Max", .max_inputs = kUnbounded};
   static constexpr BinarySpec spec = spec_of(binary_spec<MaxFormula>("Max", kNumbers), BinaryFn::kMax, &larger);
   static constexpr bool mean = false;
-  template <class C> static C combine(C a, C b) { return MaxFormula::apply(a, b); }
+  template <class C>
+  static C combine(C a, C b) {
+    return MaxFormula::apply(a, b);
+  }
 };
 OCIOR_OPERATOR(Max)
 
@@ -146,7 +159,10 @@ struct Min : Variadic<Min> {
   static constexpr OpInfo info{.name = "Min", .max_inputs = kUnbounded};
   static constexpr BinarySpec spec = spec_of(binary_spec<MinFormula>("Min", kNumbers), BinaryFn::kMin, &smaller);
   static constexpr bool mean = false;
-  template <class C> static C combine(C a, C b) { return MinFormula::apply(a, b); }
+  template <class C>
+  static C combine(C a, C b) {
+    return MinFormula::apply(a, b);
+  }
 };
 OCIOR_OPERATOR(Min)
 
@@ -154,7 +170,10 @@ struct Sum : Variadic<Sum> {
   static constexpr OpInfo info{.name = "Sum", .max_inputs = kUnbounded};
   static constexpr BinarySpec spec = spec_of(binary_spec<SumFormula>("Sum", kFloats), BinaryFn::kAdd, nullptr);
   static constexpr bool mean = false;
-  template <class C> static C combine(C a, C b) { return a + b; }
+  template <class C>
+  static C combine(C a, C b) {
+    return a + b;
+  }
 };
 OCIOR_OPERATOR(Sum)
 
@@ -162,7 +181,10 @@ struct Mean : Variadic<Mean> {
   static constexpr OpInfo info{.name = "Mean", .max_inputs = kUnbounded};
   static constexpr BinarySpec spec = spec_of(binary_spec<SumFormula>("Mean", kFloats), BinaryFn::kAdd, nullptr);
   static constexpr bool mean = true;
-  template <class C> static C combine(C a, C b) { return a + b; }
+  template <class C>
+  static C combine(C a, C b) {
+    return a + b;
+  }
 };
 OCIOR_OPERATOR(Mean)
 

@@ -1,6 +1,7 @@
 // Attention (https://onnx.ai/onnx/operators/onnx__Attention.html): scaled dot products with masks, a key/value cache, grouped
 // heads, causal and window bounds, a soft cap and the scores as an output. The kernel runs float32 without cap and scores; all
-// else is the reference's. A query whose keys are all hidden gives 0.
+// else is the reference's. A query whose keys are all hidden gives 0. Long because the operator has nine inputs and outputs in
+// many forms.
 #include <cmath>
 #include <cstring>
 

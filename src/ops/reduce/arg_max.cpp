@@ -1,4 +1,5 @@
-// ArgMax and ArgMin: where along an axis the largest or smallest element is. NaN is larger and smaller than everything, as in NumPy.
+// ArgMax and ArgMin: where along an axis the largest or smallest element is. NaN is larger and smaller than everything, as in
+// NumPy.
 #include <algorithm>
 
 #include "ops/loops.h"
@@ -31,7 +32,8 @@ Status arg_infer(const ArgSpec& spec, const ArgAxis& a, ShapeContext& c) {
   Dims out = *c.shape(0);
   OCIOR_ASSIGN(const int64_t at, resolve_axis(a.axis, rank(c, 0)));
   const auto place = out.begin() + at;
-  if (place->known() && place->value() == 0) return error(Code::kInvalidArgument, "{}: dimension {} has no elements", spec.name, at);
+  if (place->known() && place->value() == 0)
+    return error(Code::kInvalidArgument, "{}: dimension {} has no elements", spec.name, at);
   if (a.keep) *place = 1;
   else out.erase(place);
   c.set(0, DType::kInt64, std::move(out));
@@ -47,7 +49,8 @@ bool better(bool largest, bool ties, C x, C best) {
 
 // Rows [begin, end) of the output, each one column of the input.
 template <class C>
-void search(const ArgSpec& spec, const ArgAxis& a, DType t, const void* x, int64_t* y, int64_t length, int64_t inner, int64_t begin, int64_t end) {
+void search(const ArgSpec& spec, const ArgAxis& a, DType t, const void* x, int64_t* y, int64_t length, int64_t inner,
+            int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t base = row / inner * length * inner + row % inner;
     C buffer;
@@ -63,7 +66,8 @@ void search(const ArgSpec& spec, const ArgAxis& a, DType t, const void* x, int64
 }
 
 // The same for floats, without a conversion per element.
-void search_float(const ArgSpec& spec, const ArgAxis& a, const float* x, int64_t* y, int64_t length, int64_t inner, int64_t begin, int64_t end) {
+void search_float(const ArgSpec& spec, const ArgAxis& a, const float* x, int64_t* y, int64_t length, int64_t inner, int64_t begin,
+                  int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* from = x + row / inner * length * inner + row % inner;
     float best = from[0];
@@ -99,17 +103,21 @@ Status arg_run(const ArgSpec& spec, const ArgAxis& a, CpuContext& c) {
   auto* y = c.out(0).as<int64_t>();
   for_items(c, cut.outer * cut.inner, cut.length, [&](int64_t begin, int64_t end) {
     if (x.dtype == DType::kFloat) return search_float(spec, a, x.as<const float>(), y, cut.length, cut.inner, begin, end);
-    visit_kind(kind_of(x.dtype), [&](auto zero) { search<decltype(zero)>(spec, a, x.dtype, x.data, y, cut.length, cut.inner, begin, end); });
+    visit_kind(kind_of(x.dtype),
+               [&](auto zero) { search<decltype(zero)>(spec, a, x.dtype, x.data, y, cut.length, cut.inner, begin, end); });
   });
   return {};
 }
 
 std::vector<Sample> arg_samples() {
   std::vector<Sample> out;
-  for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8, DType::kInt32, DType::kInt64, DType::kUint64})
+  for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8, DType::kInt32,
+                        DType::kInt64, DType::kUint64})
     for (const int64_t last : {0, 1}) {
-      out.push_back({.inputs = {{t, {3, 7, 4}, Fill::kSmallInts}}, .attributes = {{"axis", int64_t{1}}, {"select_last_index", last}}});
-      out.push_back({.inputs = {{t, {3, 9}, Fill::kSmallInts}}, .attributes = {{"axis", int64_t{-1}}, {"keepdims", int64_t{0}}, {"select_last_index", last}}});
+      out.push_back(
+          {.inputs = {{t, {3, 7, 4}, Fill::kSmallInts}}, .attributes = {{"axis", int64_t{1}}, {"select_last_index", last}}});
+      out.push_back({.inputs = {{t, {3, 9}, Fill::kSmallInts}},
+                     .attributes = {{"axis", int64_t{-1}}, {"keepdims", int64_t{0}}, {"select_last_index", last}}});
       out.push_back({.inputs = {{t, {5, 0}}}, .attributes = {{"select_last_index", last}}});
     }
   out.push_back({.inputs = {{DType::kFloat, {60, 9}, Fill::kSpecials}}, .attributes = {{"axis", int64_t{1}}}});

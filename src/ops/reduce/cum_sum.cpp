@@ -21,7 +21,8 @@ struct CumSum {
   Status reference(RefContext& c) const {
     const Tensor& x = c.in(0);
     OCIOR_ASSIGN(const Cut cut, cut_at(x.shape(), c.in(1).dtype(), c.in(1).data(), c.in(1).count()));
-    visit_kind(kind_of(x.dtype()), [&](auto zero) { sum<decltype(zero)>(x.dtype(), x.data(), c.out(0).data(), cut, 0, cut.outer * cut.inner); });
+    visit_kind(kind_of(x.dtype()),
+               [&](auto zero) { sum<decltype(zero)>(x.dtype(), x.data(), c.out(0).data(), cut, 0, cut.outer * cut.inner); });
     return {};
   }
 

@@ -18,7 +18,8 @@ ReduceAxes ReduceAxes::parse(const ReduceSpec& spec, const NodeReader& node) {
     out.none_means_none = node.integer("noop_with_empty_axes", 0) != 0;
     return out;
   }
-  if (node.inputs() != 1) node.fail("the axes are an attribute before opset {}, got {} inputs", spec.axes_input_since, node.inputs());
+  if (node.inputs() != 1)
+    node.fail("the axes are an attribute before opset {}, got {} inputs", spec.axes_input_since, node.inputs());
   out.fixed = node.integers("axes");
   return out;
 }
@@ -27,7 +28,8 @@ namespace {
 
 // A bit per axis that goes. `axes`: as the model lists them; empty: all, or none.
 Result<uint64_t> reduced_bits(std::span<const int64_t> axes, bool none_means_none, int64_t rank) {
-  if (rank > kMaxRank) return error(Code::kNotImplemented, "tensors of rank {} are not supported; the limit is {}", rank, kMaxRank);
+  if (rank > kMaxRank)
+    return error(Code::kNotImplemented, "tensors of rank {} are not supported; the limit is {}", rank, kMaxRank);
   if (axes.empty()) return none_means_none || rank == 0 ? uint64_t{0} : ~uint64_t{0} >> (64 - rank);
   uint64_t bits = 0;
   for (const int64_t axis : axes) {
@@ -112,13 +114,16 @@ struct Accumulator {
 
   void take(C x) {
     switch (kind) {
-      case Reduction::kSum: case Reduction::kMean: case Reduction::kLogSum: value = plus(value, x); break;
+      case Reduction::kSum:
+      case Reduction::kMean:
+      case Reduction::kLogSum: value = plus(value, x); break;
       case Reduction::kMax: value = count == 0 || x != x || x > value ? x : value; break;
       case Reduction::kMin: value = count == 0 || x != x || x < value ? x : value; break;
       case Reduction::kProd: value = count == 0 ? x : times(value, x); break;
       case Reduction::kL1: value = plus(value, x < 0 ? times(C(-1), x) : x); break;
-      case Reduction::kL2: case Reduction::kSumSquare: value = plus(value, times(x, x)); break;
-      case Reduction::kLogSumExp: break;   // has its own way
+      case Reduction::kL2:
+      case Reduction::kSumSquare: value = plus(value, times(x, x)); break;
+      case Reduction::kLogSumExp: break;  // has its own way
     }
     ++count;
   }
@@ -153,7 +158,7 @@ double extreme(DType t, bool lowest) {
   if (t == DType::kBool) return lowest ? 0 : 1;
   const bool without_sign = types(DType::kUint8, DType::kUint16, DType::kUint32, DType::kUint64) & type_bit(t);
   if (without_sign) return lowest ? 0 : std::ldexp(1.0, bits_of(t));
-  return lowest ? -std::ldexp(1.0, bits_of(t) - 1) : std::ldexp(1.0, bits_of(t) - 1);   // store() saturates
+  return lowest ? -std::ldexp(1.0, bits_of(t) - 1) : std::ldexp(1.0, bits_of(t) - 1);  // store() saturates
 }
 
 // f(output index, x[i]) for all elements in order.
@@ -173,8 +178,10 @@ Status each_element(const Tensor& x, const FixedShape& groups, F&& f) {
 Status log_sum_exp(const Tensor& x, const FixedShape& groups, Tensor& y) {
   const auto n = static_cast<size_t>(y.count());
   std::vector<double> largest(n, -std::numeric_limits<double>::infinity()), sum(n, 0);
-  OCIOR_RETURN_IF_ERROR(each_element<double>(x, groups, [&](size_t i, double v) { largest[i] = v != v || v > largest[i] ? v : largest[i]; }));
-  OCIOR_RETURN_IF_ERROR(each_element<double>(x, groups, [&](size_t i, double v) { sum[i] += std::isinf(largest[i]) ? v == largest[i] : std::exp(v - largest[i]); }));
+  OCIOR_RETURN_IF_ERROR(
+      each_element<double>(x, groups, [&](size_t i, double v) { largest[i] = v != v || v > largest[i] ? v : largest[i]; }));
+  OCIOR_RETURN_IF_ERROR(each_element<double>(
+      x, groups, [&](size_t i, double v) { sum[i] += std::isinf(largest[i]) ? v == largest[i] : std::exp(v - largest[i]); }));
   for (size_t i = 0; i < n; ++i) sum[i] = std::isinf(largest[i]) ? largest[i] : largest[i] + std::log(sum[i]);
   store<double>(y.dtype(), y.data(), 0, y.count(), sum.data());
   return {};
@@ -213,7 +220,7 @@ struct Layout {
   int rank = 0;
   int64_t extent[kMaxRank], stride[kMaxRank];
   bool reduced[kMaxRank];
-  int64_t groups = 1, members = 1;     // of the outer axes, without the last
+  int64_t groups = 1, members = 1;  // of the outer axes, without the last
 
   Layout(std::span<const int64_t> x, uint64_t bits) {
     for (size_t i = 0; i < x.size(); ++i) {
@@ -254,15 +261,17 @@ float neutral(ReduceFn fn) {
 // The function that joins partial results: sums of squares and of magnitudes are sums by then.
 ReduceFn joining(ReduceFn fn) { return fn == ReduceFn::kMax || fn == ReduceFn::kMin ? fn : ReduceFn::kSum; }
 
-constexpr int64_t kPiece = 65536;      // elements of one long run that one thread takes
+constexpr int64_t kPiece = 65536;  // elements of one long run that one thread takes
 constexpr int64_t kPieces = 256;
-constexpr int64_t kColumns = 1024;     // columns that are summed side by side
+constexpr int64_t kColumns = 1024;  // columns that are summed side by side
 
 // One run, cut into pieces that depend on its length only.
 float reduce_long(ReduceFn fn, CpuContext& c, const float* x, int64_t n) {
   float partial[kPieces];
   const int64_t length = std::max(kPiece, (n / kPieces + 64) / 64 * 64), pieces = (n + length - 1) / length;
-  c.team().parallel_for(pieces, c.stop(), [&](int64_t i, int) { partial[i] = c.kernels().reduce_f32(fn, x + i * length, std::min(length, n - i * length)); });
+  c.team().parallel_for(pieces, c.stop(), [&](int64_t i, int) {
+    partial[i] = c.kernels().reduce_f32(fn, x + i * length, std::min(length, n - i * length));
+  });
   return pieces == 1 ? partial[0] : c.kernels().reduce_f32(joining(fn), partial, pieces);
 }
 
@@ -316,7 +325,7 @@ void finish(Reduction kind, float* y, int64_t n, int64_t members) {
   }
 }
 
-constexpr int64_t kHalfRun = 4096;     // longest run of 16-bit floats that is widened on the stack
+constexpr int64_t kHalfRun = 4096;  // longest run of 16-bit floats that is widened on the stack
 
 // float16 and bfloat16 where the last axis is reduced.
 void reduce_half_rows(const ReduceSpec& spec, CpuContext& c, const Layout& l) {
@@ -353,7 +362,8 @@ Status reduce_run(const ReduceSpec& spec, const ReduceAxes& axes, CpuContext& c)
   const Layout layout(x.shape, reduced);
   const bool rows = count > 0 && layout.rank > 0 && layout.reduced[layout.rank - 1];
   const bool half = x.dtype == DType::kFloat16 || x.dtype == DType::kBFloat16;
-  if (half && spec.kernel && rows && layout.extent[layout.rank - 1] <= kHalfRun) return reduce_half_rows(spec, c, layout), Status();
+  if (half && spec.kernel && rows && layout.extent[layout.rank - 1] <= kHalfRun)
+    return reduce_half_rows(spec, c, layout), Status();
   if (x.dtype != DType::kFloat || !spec.kernel || count == 0 || layout.rank == 0) {
     CpuRefContext ref(c);
     return reduce_reference(spec, axes, ref);
@@ -369,11 +379,13 @@ Status reduce_run(const ReduceSpec& spec, const ReduceAxes& axes, CpuContext& c)
 std::vector<Sample> reduce_samples(const ReduceSpec& spec) {
   std::vector<Sample> out;
   const bool attribute = spec.axes_input_since > 13;
-  const auto add = [&](DType t, const Shape& shape, const std::vector<int64_t>& axes, int64_t keep, Fill fill = Fill::kPositive, double tolerance = 2e-6) {
+  const auto add = [&](DType t, const Shape& shape, const std::vector<int64_t>& axes, int64_t keep, Fill fill = Fill::kPositive,
+                       double tolerance = 2e-6) {
     SampleInput list{DType::kInt64, {static_cast<int64_t>(axes.size())}, Fill::kZeros, {axes.begin(), axes.end()}};
     out.push_back({.inputs = {{t, shape, fill}, list}, .attributes = {{"keepdims", keep}}, .tolerance = tolerance});
   };
-  for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64, DType::kUint64, DType::kInt8}) {
+  for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64,
+                        DType::kUint64, DType::kInt8}) {
     for (const int64_t keep : {0, 1}) {
       add(t, {2, 3, 4}, {1}, keep);
       add(t, {2, 3, 4}, {-1}, keep);
@@ -386,7 +398,8 @@ std::vector<Sample> reduce_samples(const ReduceSpec& spec) {
     add(t, {3, 0}, {0}, 1);
     out.push_back({.inputs = {{t, {2, 3}, Fill::kPositive}}, .attributes = {{"noop_with_empty_axes", int64_t{1}}}});
   }
-  const Fill fill = spec.kind == Reduction::kLogSum ? Fill::kPositive : Fill::kNormal;   // near 1 a logarithm loses what the sum rounded
+  const Fill fill =
+      spec.kind == Reduction::kLogSum ? Fill::kPositive : Fill::kNormal;  // near 1 a logarithm loses what the sum rounded
   add(DType::kFloat, {5, 130, 64}, {2}, 1, fill, 1e-5);
   add(DType::kFloat, {5, 130, 64}, {1}, 0, fill, 1e-5);
   add(DType::kFloat, {4, 5, 6, 7}, {1, 3}, 0, fill, 1e-5);
@@ -395,7 +408,10 @@ std::vector<Sample> reduce_samples(const ReduceSpec& spec) {
   if (spec.kind != Reduction::kProd) add(DType::kFloat, {40, 3000}, {0}, 0, Fill::kPositive, 1e-5);
   if (spec.types & kBools) add(DType::kBool, {3, 4}, {1}, 0, Fill::kBools);
   const int old = attribute ? 13 : 11;
-  out.push_back({.inputs = {{DType::kFloat, {2, 3, 4}, Fill::kPositive}}, .attributes = {{"axes", std::vector<int64_t>{0, -1}}}, .opset = old, .tolerance = 2e-6});
+  out.push_back({.inputs = {{DType::kFloat, {2, 3, 4}, Fill::kPositive}},
+                 .attributes = {{"axes", std::vector<int64_t>{0, -1}}},
+                 .opset = old,
+                 .tolerance = 2e-6});
   out.push_back({.inputs = {{DType::kFloat, {2, 3}, Fill::kPositive}}, .opset = 1, .tolerance = 2e-6});
   const SampleInput last{DType::kInt64, {1}, Fill::kZeros, {-1}};
   out.push_back({.inputs = {{DType::kFloat, {128, 768}}, last}, .bench = true});

@@ -15,15 +15,15 @@ enum class Reduction { kSum, kMean, kMax, kMin, kProd, kL1, kL2, kSumSquare, kLo
 struct ReduceSpec {
   std::string_view name;
   Reduction kind;
-  int axes_input_since = 18;                     // opset from which the axes are input 1
+  int axes_input_since = 18;  // opset from which the axes are input 1
   TypeSet types = kNumbers;
-  std::optional<ReduceFn> kernel = std::nullopt; // the float kernel of the sum, without what follows it
+  std::optional<ReduceFn> kernel = std::nullopt;  // the float kernel of the sum, without what follows it
 };
 
 // Which axes go, and whether they stay as 1.
 struct ReduceAxes {
   bool keep = true;
-  bool none_means_none = false;                  // noop_with_empty_axes: without axes each element is its own group
+  bool none_means_none = false;  // noop_with_empty_axes: without axes each element is its own group
   bool input = false;
   std::vector<int64_t> fixed;
 

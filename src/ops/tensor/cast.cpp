@@ -80,15 +80,17 @@ void to_float8(DType to, uint8_t* y, int64_t i, double v) {
   else y[i] = to == DType::kFloat8E4M3FN ? (sign | 0x7F) : 0x80;
 }
 
-// A power of two: the exponent plus 127. Zero and what is too small becomes 2^-127, what is too large 2^127, or both NaN when not saturated.
+// A power of two: the exponent plus 127. Zero and what is too small becomes 2^-127, what is too large 2^127, or both NaN when not
+// saturated.
 uint8_t power_of_two(const CastRules& rules, double v) {
   constexpr int kNan = 255, kLargest = 254, kBias = 127;
   if (!(v >= 0)) return kNan;
   if (v < 0x1p-127) return rules.saturate ? 0 : kNan;
   if (v >= 0x1p128) return rules.saturate ? kLargest : kNan;
   const int exponent = std::ilogb(v);
-  const double fraction = std::ldexp(v, -exponent);   // in [1, 2)
-  const bool up = rules.rounding == PowerRounding::kUp ? fraction > 1 : rules.rounding == PowerRounding::kNearest && fraction >= 1.5;
+  const double fraction = std::ldexp(v, -exponent);  // in [1, 2)
+  const bool up =
+      rules.rounding == PowerRounding::kUp ? fraction > 1 : rules.rounding == PowerRounding::kNearest && fraction >= 1.5;
   const int code = exponent + up + kBias;
   return static_cast<uint8_t>(code <= kLargest ? code : rules.saturate ? kLargest : kNan);
 }
@@ -101,12 +103,14 @@ bool needs_rules(const CastRules& rules, DType to) {
 void store_by_rules(const CastRules& rules, DType to, void* y, int64_t i, double v) {
   if (to == DType::kFloat8E8M0) static_cast<uint8_t*>(y)[i] = power_of_two(rules, v);
   else if (is_float8(to)) to_float8(to, static_cast<uint8_t*>(y), i, v);
-  else set_double(to, y, i, std::isnan(v) ? -0.0 : v);   // float4e2m1 has no NaN: the official cases expect -0
+  else set_double(to, y, i, std::isnan(v) ? -0.0 : v);  // float4e2m1 has no NaN: the official cases expect -0
 }
 
 }  // namespace
 
-bool can_cast(DType from, DType to) { return !is_complex(from) && !is_complex(to) && from != DType::kUndefined && to != DType::kUndefined; }
+bool can_cast(DType from, DType to) {
+  return !is_complex(from) && !is_complex(to) && from != DType::kUndefined && to != DType::kUndefined;
+}
 
 Status cast_elements(const CastRules& rules, DType from, const void* x, DType to, void* y, int64_t begin, int64_t end) {
   if (from == to) return copy_elements(to, y, begin, x, begin, end - begin), Status();
@@ -167,7 +171,7 @@ Status cast_run(const CastRules& rules, CpuContext& c) {
   for_items(c, n, 1, [&](int64_t begin, int64_t end) {
     if (widen) widen(x.as<const uint16_t>() + begin, y.as<float>() + begin, end - begin);
     else if (narrow) narrow(x.as<const float>() + begin, y.as<uint16_t>() + begin, end - begin);
-    else (void)cast_elements(rules, x.dtype, x.data, y.dtype, y.data, begin, end);   // fails on strings only
+    else (void)cast_elements(rules, x.dtype, x.data, y.dtype, y.data, begin, end);  // fails on strings only
   });
   return {};
 }
@@ -209,17 +213,24 @@ struct Cast {
   Status run(CpuContext& c) const { return cast_run(rules, c); }
 
   static std::vector<Sample> samples() {
-    const DType all[] = {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kInt8,  DType::kInt16,  DType::kInt32,
-                         DType::kInt64, DType::kUint8,  DType::kUint16,  DType::kUint32,   DType::kUint64, DType::kBool,  DType::kInt4,
-                         DType::kUint4, DType::kFloat8E4M3FN, DType::kFloat8E5M2, DType::kFloat8E4M3FNUZ, DType::kFloat8E5M2FNUZ, DType::kFloat4E2M1};
+    const DType all[] = {DType::kFloat,      DType::kDouble,         DType::kFloat16,        DType::kBFloat16,
+                         DType::kInt8,       DType::kInt16,          DType::kInt32,          DType::kInt64,
+                         DType::kUint8,      DType::kUint16,         DType::kUint32,         DType::kUint64,
+                         DType::kBool,       DType::kInt4,           DType::kUint4,          DType::kFloat8E4M3FN,
+                         DType::kFloat8E5M2, DType::kFloat8E4M3FNUZ, DType::kFloat8E5M2FNUZ, DType::kFloat4E2M1};
     std::vector<Sample> out;
     for (const DType from : all)
       for (const DType to : all)
-        out.push_back({.inputs = {{from, {7, 3}, from == DType::kBool ? Fill::kBools : Fill::kSmallInts}}, .attributes = {{"to", static_cast<int64_t>(to)}}});
-    const auto add = [&out](SampleInput x, DType to) { out.push_back({.inputs = {std::move(x)}, .attributes = {{"to", static_cast<int64_t>(to)}}}); };
-    for (const DType to : {DType::kInt32, DType::kBool, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kString, DType::kUint8})
+        out.push_back({.inputs = {{from, {7, 3}, from == DType::kBool ? Fill::kBools : Fill::kSmallInts}},
+                       .attributes = {{"to", static_cast<int64_t>(to)}}});
+    const auto add = [&out](SampleInput x, DType to) {
+      out.push_back({.inputs = {std::move(x)}, .attributes = {{"to", static_cast<int64_t>(to)}}});
+    };
+    for (const DType to :
+         {DType::kInt32, DType::kBool, DType::kDouble, DType::kFloat16, DType::kBFloat16, DType::kString, DType::kUint8})
       add({DType::kFloat, {301}, Fill::kSpecials}, to);
-    for (const DType from : {DType::kFloat, DType::kFloat16, DType::kInt64}) add({from, {200, 301}}, from == DType::kFloat ? DType::kFloat16 : DType::kFloat);
+    for (const DType from : {DType::kFloat, DType::kFloat16, DType::kInt64})
+      add({from, {200, 301}}, from == DType::kFloat ? DType::kFloat16 : DType::kFloat);
     add({DType::kFloat, {}}, DType::kInt64);
     add({DType::kFloat, {0}}, DType::kInt64);
     out.push_back({.inputs = {{DType::kFloat, {3}}}, .attributes = {{"to", std::string("DOUBLE")}}, .opset = 1});
@@ -244,7 +255,8 @@ struct CastLike {
   Status run(CpuContext& c) const { return cast_run(rules, c); }
 
   static std::vector<Sample> samples() {
-    return {{.inputs = {{DType::kFloat, {3, 4}}, {DType::kInt64, {}}}}, {.inputs = {{DType::kInt64, {3}}, {DType::kFloat16, {2}}}}};
+    return {{.inputs = {{DType::kFloat, {3, 4}}, {DType::kInt64, {}}}},
+            {.inputs = {{DType::kInt64, {3}}, {DType::kFloat16, {2}}}}};
   }
 };
 OCIOR_OPERATOR(CastLike)

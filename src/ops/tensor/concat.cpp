@@ -12,7 +12,9 @@ struct Concat {
   static constexpr OpInfo info{.name = "Concat", .max_inputs = kUnbounded};
   int64_t axis = 0;
 
-  static Concat parse(const NodeReader& node) { return {node.opset() < 4 ? node.integer("axis", 1) : node.required_integer("axis")}; }
+  static Concat parse(const NodeReader& node) {
+    return {node.opset() < 4 ? node.integer("axis", 1) : node.required_integer("axis")};
+  }
 
   Status infer(ShapeContext& c) const {
     std::optional<Dims> out;
@@ -66,7 +68,8 @@ struct Concat {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kDouble, DType::kInt4}) {
+    for (const DType t :
+         {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kDouble, DType::kInt4}) {
       out.push_back({.inputs = {{t, {2, 3}}, {t, {2, 1}}, {t, {2, 0}}, {t, {2, 4}}}, .attributes = {{"axis", int64_t{-1}}}});
       out.push_back({.inputs = {{t, {2, 3, 2}}, {t, {1, 3, 2}}}, .attributes = {{"axis", int64_t{0}}}});
       out.push_back({.inputs = {{t, {2}}}, .attributes = {{"axis", int64_t{0}}}});
@@ -85,12 +88,14 @@ struct Concat {
     length = length + x[static_cast<size_t>(a)];
     if (!out) return out = x, Status();
     if (x.size() != out->size())
-      return error(Code::kInvalidArgument, "Concat: input {} has shape {}, but input 0 has rank {}", i, to_string(x), out->size());
+      return error(Code::kInvalidArgument, "Concat: input {} has shape {}, but input 0 has rank {}", i, to_string(x),
+                   out->size());
     for (size_t k = 0; k < x.size(); ++k) {
       if (k == static_cast<size_t>(a)) continue;
       Dim& d = (*out)[k];
       if (d.known() && x[k].known() && d.value() != x[k].value())
-        return error(Code::kInvalidArgument, "Concat: input {} has shape {}; expected {} at dimension {}", i, to_string(x), d.value(), k);
+        return error(Code::kInvalidArgument, "Concat: input {} has shape {}; expected {} at dimension {}", i, to_string(x),
+                     d.value(), k);
       if (x[k].known()) d = x[k];
     }
     return {};

@@ -1,4 +1,5 @@
-// Constant: a value from an attribute. Exactly one of value, value_int(s), value_float(s), value_string(s); sparse_value as a dense tensor.
+// Constant: a value from an attribute. Exactly one of value, value_int(s), value_float(s), value_string(s); sparse_value as a
+// dense tensor.
 #include "ops/move.h"
 #include "ops/shape_data.h"
 #include "ops/shapes.h"
@@ -49,7 +50,8 @@ struct Constant {
       if (value.ok()) op.value = std::move(*value);
       else node.fail("{}: {}", name, value.status().message());
     }
-    if (found != 1) node.fail("expected exactly one of the attributes value, value_int(s), value_float(s), value_string(s), got {}", found);
+    if (found != 1)
+      node.fail("expected exactly one of the attributes value, value_int(s), value_float(s), value_string(s), got {}", found);
     return op;
   }
 

@@ -1,5 +1,5 @@
-// Dropout: in inference the input itself, with a mask of ones. With training_mode (opset 12) elements are dropped by NumPy's legacy
-// generator (MT19937 seeded with `seed`), as the ONNX reference does; without a seed every run draws other ones.
+// Dropout: in inference the input itself, with a mask of ones. With training_mode (opset 12) elements are dropped by NumPy's
+// legacy generator (MT19937 seeded with `seed`), as the ONNX reference does; without a seed every run draws other ones.
 #include <atomic>
 #include <random>
 
@@ -13,8 +13,8 @@ namespace ocior::ops {
 struct Dropout {
   static constexpr OpInfo info{.name = "Dropout", .max_inputs = 3, .max_outputs = 2, .in_place = 1};
   std::optional<int64_t> seed;
-  float ratio = 0.5f;          // of training, where input 1 does not say
-  bool mask_is_bool = true;    // opset < 10: of the data's type
+  float ratio = 0.5f;        // of training, where input 1 does not say
+  bool mask_is_bool = true;  // opset < 10: of the data's type
 
   static Dropout parse(const NodeReader& node) {
     Dropout op;

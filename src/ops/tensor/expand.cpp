@@ -23,11 +23,13 @@ struct Expand {
     const auto target = data_of(c, 1);
     if (!target) {
       const auto length = length_of(c, 1);
-      if (length && *length <= kMaxRank && ranked(c, 0)) c.set(0, c.dtype(0), fresh_dims(c, std::max(*length, rank(c, 0)), "expand"));
+      if (length && *length <= kMaxRank && ranked(c, 0))
+        c.set(0, c.dtype(0), fresh_dims(c, std::max(*length, rank(c, 0)), "expand"));
       return {};
     }
     for (const Dim& d : *target)
-      if (d.known() && d.value() < 0) return error(Code::kInvalidArgument, "Expand: the shape {} has a negative dimension", to_string(*target));
+      if (d.known() && d.value() < 0)
+        return error(Code::kInvalidArgument, "Expand: the shape {} has a negative dimension", to_string(*target));
     if (!ranked(c, 0)) return {};
     OCIOR_ASSIGN(Dims out, broadcast(c, *c.shape(0), *target));
     follow(c, out);
@@ -89,7 +91,8 @@ struct Expand {
     out.rank = std::max(from.rank, wish.rank);
     for (int64_t i = 1; i <= out.rank; ++i) {
       const int64_t a = i <= from.rank ? from[from.rank - i] : 1, b = i <= wish.rank ? wish[wish.rank - i] : 1;
-      if (a != b && a != 1 && b != 1) return error(Code::kInvalidArgument, "Expand: {} does not broadcast to {}", to_string(x), to_string(wish));
+      if (a != b && a != 1 && b != 1)
+        return error(Code::kInvalidArgument, "Expand: {} does not broadcast to {}", to_string(x), to_string(wish));
       out[out.rank - i] = a == 1 ? b : a;
     }
     return out;
@@ -128,11 +131,13 @@ struct ConstantOfShape {
     const auto shape = data_of(c, 0);
     if (!shape) {
       const auto length = length_of(c, 0);
-      c.set(0, value.dtype(), length && *length <= kMaxRank ? std::optional(fresh_dims(c, *length, "constant_of_shape")) : std::nullopt);
+      c.set(0, value.dtype(),
+            length && *length <= kMaxRank ? std::optional(fresh_dims(c, *length, "constant_of_shape")) : std::nullopt);
       return {};
     }
     for (const Dim& d : *shape)
-      if (d.known() && d.value() < 0) return error(Code::kInvalidArgument, "ConstantOfShape: the shape {} has a negative dimension", to_string(*shape));
+      if (d.known() && d.value() < 0)
+        return error(Code::kInvalidArgument, "ConstantOfShape: the shape {} has a negative dimension", to_string(*shape));
     const auto count = known_product(*shape);
     if (count && *count <= kMaxData && carries_data(value.dtype()))
       c.set_data(0, Dims(static_cast<size_t>(*count), Dim(get_int(value.dtype(), value.data(), 0))));
@@ -161,7 +166,8 @@ struct ConstantOfShape {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    const SampleInput shape{DType::kInt64, {2}, Fill::kZeros, {2, 3}}, scalar{DType::kInt64, {0}}, empty{DType::kInt64, {2}, Fill::kZeros, {0, 3}};
+    const SampleInput shape{DType::kInt64, {2}, Fill::kZeros, {2, 3}}, scalar{DType::kInt64, {0}},
+        empty{DType::kInt64, {2}, Fill::kZeros, {0, 3}};
     const SampleInput large{DType::kInt64, {2}, Fill::kZeros, {200, 300}};
     for (const SampleInput& s : {shape, scalar, empty, large}) {
       out.push_back({.inputs = {s}});
@@ -202,7 +208,8 @@ struct Range {
 
   Status reference(RefContext& c) const {
     for (int i = 0; i < 3; ++i)
-      if (c.in(i).count() != 1) return error(Code::kInvalidArgument, "Range: input {} must be a scalar, got {}", i, to_string(c.in(i).shape()));
+      if (c.in(i).count() != 1)
+        return error(Code::kInvalidArgument, "Range: input {} must be a scalar, got {}", i, to_string(c.in(i).shape()));
     const DType t = c.in(0).dtype();
     OCIOR_ASSIGN(const int64_t n, length(t, c.in(0).data(), c.in(1).data(), c.in(2).data()));
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, t, Shape{n}));
@@ -212,7 +219,8 @@ struct Range {
 
   Status run(CpuContext& c) const {
     for (int i = 0; i < 3; ++i)
-      if (c.in(i).count() != 1) return error(Code::kInvalidArgument, "Range: input {} must be a scalar, got {}", i, to_string(c.in(i).shape));
+      if (c.in(i).count() != 1)
+        return error(Code::kInvalidArgument, "Range: input {} must be a scalar, got {}", i, to_string(c.in(i).shape));
     const DType t = c.in(0).dtype;
     OCIOR_ASSIGN(const int64_t n, length(t, c.in(0).data, c.in(1).data, c.in(2).data));
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, {&n, 1}));
@@ -242,14 +250,16 @@ struct Range {
     const double a = get_double(t, start, 0), b = get_double(t, limit, 0), d = get_double(t, delta, 0);
     if (d == 0) return error(Code::kInvalidArgument, "Range: delta is 0");
     if (!is_floating(t)) {
-      const auto from = static_cast<__int128>(get_int(t, start, 0)), to = static_cast<__int128>(get_int(t, limit, 0)), by = static_cast<__int128>(get_int(t, delta, 0));
+      const auto from = static_cast<__int128>(get_int(t, start, 0)), to = static_cast<__int128>(get_int(t, limit, 0)),
+                 by = static_cast<__int128>(get_int(t, delta, 0));
       const __int128 n = by > 0 ? (to - from + by - 1) / by : (from - to - by - 1) / -by;
       if (n > kLongest) return error(Code::kInvalidArgument, "Range: from {} to {} by {} is more than 2^40 elements", a, b, d);
       return n > 0 ? static_cast<int64_t>(n) : 0;
     }
     const double n = std::ceil((b - a) / d);
     if (std::isnan(n)) return error(Code::kInvalidArgument, "Range: from {} to {} by {} is no range", a, b, d);
-    if (n > static_cast<double>(kLongest)) return error(Code::kInvalidArgument, "Range: from {} to {} by {} is more than 2^40 elements", a, b, d);
+    if (n > static_cast<double>(kLongest))
+      return error(Code::kInvalidArgument, "Range: from {} to {} by {} is more than 2^40 elements", a, b, d);
     return n > 0 ? static_cast<int64_t>(n) : 0;
   }
 

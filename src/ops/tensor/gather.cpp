@@ -45,7 +45,8 @@ struct Gather {
     OCIOR_ASSIGN(const Cut cut, cut_at(x.shape));
     const int64_t picks = indices.count();
     if (cut.outer * picks == 0) return {};
-    for (int64_t i = 0; i < picks; ++i) OCIOR_RETURN_IF_ERROR(resolve_index(get_int(indices.dtype, indices.data, i), cut.length, "Gather", i).status());
+    for (int64_t i = 0; i < picks; ++i)
+      OCIOR_RETURN_IF_ERROR(resolve_index(get_int(indices.dtype, indices.data, i), cut.length, "Gather", i).status());
     const auto rows = [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k) {
         const int64_t index = get_int(indices.dtype, indices.data, k % picks);
@@ -61,9 +62,11 @@ struct Gather {
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
     const auto add = [&out](DType t, Shape data, DType index, Shape shape, std::vector<double> values, int64_t axis) {
-      out.push_back({.inputs = {{t, std::move(data)}, {index, std::move(shape), Fill::kZeros, std::move(values)}}, .attributes = {{"axis", axis}}});
+      out.push_back({.inputs = {{t, std::move(data)}, {index, std::move(shape), Fill::kZeros, std::move(values)}},
+                     .attributes = {{"axis", axis}}});
     };
-    for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kFloat16, DType::kString, DType::kDouble, DType::kInt4})
+    for (const DType t :
+         {DType::kFloat, DType::kInt64, DType::kBool, DType::kFloat16, DType::kString, DType::kDouble, DType::kInt4})
       for (const DType index : {DType::kInt32, DType::kInt64}) {
         add(t, {4, 3, 2}, index, {3}, {0, -1, 2}, 0);
         add(t, {4, 3, 2}, index, {2, 2}, {0, 1, -3, 2}, 1);
@@ -94,7 +97,8 @@ struct Gather {
     if (!data || !picks || static_cast<int64_t>(picks->size()) > kMaxData) return {};
     Dims out;
     for (size_t i = 0; i < picks->size(); ++i) {
-      OCIOR_ASSIGN(const int64_t at, resolve_index((*picks)[i], static_cast<int64_t>(data->size()), "Gather", static_cast<int64_t>(i)));
+      OCIOR_ASSIGN(const int64_t at,
+                   resolve_index((*picks)[i], static_cast<int64_t>(data->size()), "Gather", static_cast<int64_t>(i)));
       out.push_back((*data)[static_cast<size_t>(at)]);
     }
     c.set_data(0, std::move(out));

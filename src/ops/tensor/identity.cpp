@@ -29,7 +29,8 @@ struct Identity {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kInt4, DType::kComplex64})
+    for (const DType t :
+         {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kInt4, DType::kComplex64})
       for (const Shape& shape : {Shape{2, 3}, Shape{}, Shape{0}}) out.push_back({.inputs = {{t, shape, Fill::kSmallInts}}});
     return out;
   }

@@ -40,8 +40,10 @@ struct NonZero {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBool, DType::kInt8, DType::kInt64, DType::kUint64})
-      for (const Shape& shape : {Shape{3, 4}, Shape{2, 3, 2}, Shape{7}, Shape{0, 2}, Shape{}}) out.push_back({.inputs = {{t, shape, Fill::kBools}}});
+    for (const DType t :
+         {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBool, DType::kInt8, DType::kInt64, DType::kUint64})
+      for (const Shape& shape : {Shape{3, 4}, Shape{2, 3, 2}, Shape{7}, Shape{0, 2}, Shape{}})
+        out.push_back({.inputs = {{t, shape, Fill::kBools}}});
     out.push_back({.inputs = {{DType::kFloat, {99}, Fill::kSpecials}}});
     out.push_back({.inputs = {{DType::kFloat, {4}, Fill::kZeros}}});
     return out;

@@ -37,7 +37,8 @@ struct OneHot {
 
   Status reference(RefContext& c) const {
     const Tensor &x = c.in(0), &depth = c.in(1), &values = c.in(2);
-    if (depth.count() != 1 || values.count() != 2) return error(Code::kInvalidArgument, "OneHot: expected one depth and two values");
+    if (depth.count() != 1 || values.count() != 2)
+      return error(Code::kInvalidArgument, "OneHot: expected one depth and two values");
     OCIOR_ASSIGN(const int64_t n, checked_depth(get_int(depth.dtype(), depth.data(), 0)));
     OCIOR_ASSIGN(const FixedShape shape, output_shape(x.shape(), n));
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, values.dtype(), shape));
@@ -46,7 +47,8 @@ struct OneHot {
 
   Status run(CpuContext& c) const {
     const TensorView &x = c.in(0), &depth = c.in(1), &values = c.in(2);
-    if (depth.count() != 1 || values.count() != 2) return error(Code::kInvalidArgument, "OneHot: expected one depth and two values");
+    if (depth.count() != 1 || values.count() != 2)
+      return error(Code::kInvalidArgument, "OneHot: expected one depth and two values");
     OCIOR_ASSIGN(const int64_t n, checked_depth(get_int(depth.dtype, depth.data, 0)));
     OCIOR_ASSIGN(const FixedShape shape, output_shape(x.shape, n));
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, shape));
@@ -58,8 +60,10 @@ struct OneHot {
     for (const DType t : {DType::kFloat, DType::kInt32, DType::kBool, DType::kString, DType::kFloat16})
       for (const DType index : {DType::kInt64, DType::kFloat, DType::kInt32})
         for (const int64_t axis : {0, 1, -1, -2}) {
-          const SampleInput depth{DType::kInt64, axis == 0 ? Shape{1} : Shape{}, Fill::kZeros, {5}}, values{t, {2}, Fill::kZeros, {0, 1}};
-          out.push_back({.inputs = {{index, {2, 3}, Fill::kZeros, {0, 4, -1, 9, -6, 2}}, depth, values}, .attributes = {{"axis", axis}}});
+          const SampleInput depth{DType::kInt64, axis == 0 ? Shape{1} : Shape{}, Fill::kZeros, {5}},
+              values{t, {2}, Fill::kZeros, {0, 1}};
+          out.push_back(
+              {.inputs = {{index, {2, 3}, Fill::kZeros, {0, 4, -1, 9, -6, 2}}, depth, values}, .attributes = {{"axis", axis}}});
         }
     const SampleInput depth{DType::kInt64, {}, Fill::kZeros, {3}}, values{DType::kFloat, {2}, Fill::kZeros, {-1, 2}};
     out.push_back({.inputs = {{DType::kInt64, {}, Fill::kZeros, {1}}, depth, values}});
@@ -77,12 +81,14 @@ struct OneHot {
     OCIOR_ASSIGN(const int64_t a, resolve_axis(axis, static_cast<int64_t>(x.size()) + 1));
     if (x.size() >= kMaxRank) return error(Code::kNotImplemented, "OneHot of indices of rank {} is not supported", x.size());
     FixedShape out;
-    for (int64_t i = 0; i <= static_cast<int64_t>(x.size()); ++i) out.push(i == a ? depth : x[static_cast<size_t>(i < a ? i : i - 1)]);
+    for (int64_t i = 0; i <= static_cast<int64_t>(x.size()); ++i)
+      out.push(i == a ? depth : x[static_cast<size_t>(i < a ? i : i - 1)]);
     OCIOR_RETURN_IF_ERROR(checked_element_count(out).status());
     return out;
   }
 
-  Status fill(DType index_type, const void* indices, DType t, const void* values, const FixedShape& shape, int64_t depth, void* y) const {
+  Status fill(DType index_type, const void* indices, DType t, const void* values, const FixedShape& shape, int64_t depth,
+              void* y) const {
     fill_elements(t, y, 0, values, 0, element_count(shape));
     OCIOR_ASSIGN(const int64_t a, resolve_axis(axis, shape.rank));
     int64_t inner = 1, count = 1;
@@ -111,7 +117,8 @@ struct EyeLike {
     op.k = node.integer("k", 0);
     if (node.has("dtype")) {
       const int64_t number = node.integer("dtype", 0);
-      if (number <= 0 || number >= kDTypeCount || !((kNumbers | kBools) >> number & 1)) node.fail("dtype {} is no numeric element type", number);
+      if (number <= 0 || number >= kDTypeCount || !((kNumbers | kBools) >> number & 1))
+        node.fail("dtype {} is no numeric element type", number);
       else op.to = static_cast<DType>(number);
     }
     return op;
@@ -119,7 +126,8 @@ struct EyeLike {
 
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(check_type(c, 0, kNumbers | kBools, "EyeLike"));
-    if (ranked(c, 0) && rank(c, 0) != 2) return error(Code::kInvalidArgument, "EyeLike: the input has rank {}; expected 2", rank(c, 0));
+    if (ranked(c, 0) && rank(c, 0) != 2)
+      return error(Code::kInvalidArgument, "EyeLike: the input has rank {}; expected 2", rank(c, 0));
     c.set(0, to.value_or(c.dtype(0)), c.shape(0));
     return {};
   }

@@ -31,7 +31,7 @@ int64_t source(PadMode mode, int64_t i, int64_t n) {
 struct Pad {
   static constexpr OpInfo info{.name = "Pad", .max_inputs = 4};
   PadMode mode = PadMode::kConstant;
-  std::optional<std::vector<int64_t>> fixed;   // opset < 11
+  std::optional<std::vector<int64_t>> fixed;  // opset < 11
   float fixed_value = 0;
 
   static Pad parse(const NodeReader& node) {
@@ -134,7 +134,8 @@ struct Pad {
     std::vector<Sample> out;
     const auto add = [&out](DType t, Shape x, std::vector<double> pads, const char* mode, std::vector<double> value = {}) {
       const auto n = static_cast<int64_t>(pads.size());
-      Sample s{.inputs = {{t, std::move(x)}, {DType::kInt64, {n}, Fill::kZeros, std::move(pads)}}, .attributes = {{"mode", std::string(mode)}}};
+      Sample s{.inputs = {{t, std::move(x)}, {DType::kInt64, {n}, Fill::kZeros, std::move(pads)}},
+               .attributes = {{"mode", std::string(mode)}}};
       if (!value.empty()) s.inputs.push_back({t, {}, Fill::kZeros, std::move(value)});
       out.push_back(std::move(s));
     };
@@ -148,8 +149,13 @@ struct Pad {
     add(DType::kFloat, {0, 3}, {1, 0, 1, 0}, "constant", {2});
     add(DType::kFloat, {}, {}, "constant");
     add(DType::kFloat, {150, 200}, {3, 4, 5, 6}, "constant", {2});
-    out.push_back({.inputs = {{DType::kFloat, {2, 3, 4}}, {DType::kInt64, {2}, Fill::kZeros, {1, 2}}, {.omitted = true}, {DType::kInt64, {1}, Fill::kZeros, {-2}}}});
-    out.push_back({.inputs = {{DType::kFloat, {2, 3}}}, .attributes = {{"pads", std::vector<int64_t>{1, 0, 0, 2}}, {"value", 3.5f}}, .opset = 2});
+    out.push_back({.inputs = {{DType::kFloat, {2, 3, 4}},
+                              {DType::kInt64, {2}, Fill::kZeros, {1, 2}},
+                              {.omitted = true},
+                              {DType::kInt64, {1}, Fill::kZeros, {-2}}}});
+    out.push_back({.inputs = {{DType::kFloat, {2, 3}}},
+                   .attributes = {{"pads", std::vector<int64_t>{1, 0, 0, 2}}, {"value", 3.5f}},
+                   .opset = 2});
     return out;
   }
 
@@ -174,7 +180,8 @@ struct Pad {
     const bool listed = c.has(3);
     const int64_t axes = listed ? c.in(3).count() : plan.shape.rank;
     const int64_t pads = fixed ? static_cast<int64_t>(fixed->size()) : c.in(1).count();
-    if (axes > kMaxRank || pads != 2 * axes) return error(Code::kInvalidArgument, "Pad: {} pads for {} axes; expected two for each", pads, axes);
+    if (axes > kMaxRank || pads != 2 * axes)
+      return error(Code::kInvalidArgument, "Pad: {} pads for {} axes; expected two for each", pads, axes);
     const auto value = [](const auto& t, int64_t i) {
       if constexpr (std::is_same_v<C, RefContext>) return get_int(t.dtype(), t.data(), i);
       else return get_int(t.dtype, t.data, i);
@@ -185,7 +192,8 @@ struct Pad {
       const int64_t after = fixed ? (*fixed)[static_cast<size_t>(i + axes)] : value(c.in(1), i + axes);
       const int64_t length = plan.shape[a];
       plan.before[a] = before;
-      const bool overflow = __builtin_add_overflow(plan.shape[a], before, &plan.shape[a]) || __builtin_add_overflow(plan.shape[a], after, &plan.shape[a]);
+      const bool overflow = __builtin_add_overflow(plan.shape[a], before, &plan.shape[a]) ||
+                            __builtin_add_overflow(plan.shape[a], after, &plan.shape[a]);
       if (overflow || plan.shape[a] < 0 || plan.shape[a] > (int64_t{1} << 58))
         return error(Code::kInvalidArgument, "Pad: pads {} and {} of dimension {} ({}) leave no shape", before, after, a, length);
       if (length == 0 && plan.shape[a] > 0 && mode != PadMode::kConstant)

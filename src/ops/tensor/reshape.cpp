@@ -37,7 +37,7 @@ Status copy_run(CpuContext& c) {
 // To the shape in input 1 (attribute before opset 5): one -1 is inferred; 0 copies the input's dimension unless allowzero.
 struct Reshape {
   static constexpr OpInfo info{.name = "Reshape", .max_inputs = 2, .view = true, .in_place = 1};
-  std::optional<std::vector<int64_t>> fixed;   // opset < 5
+  std::optional<std::vector<int64_t>> fixed;  // opset < 5
   bool allow_zero = false;
 
   static Reshape parse(const NodeReader& node) {
@@ -60,7 +60,8 @@ struct Reshape {
     std::optional<Dims> target = fixed ? Dims(fixed->begin(), fixed->end()) : data_of(c, 1);
     if (!target) {
       const auto length = length_of(c, 1);
-      if (length && *length > kMaxRank) return error(Code::kNotImplemented, "Reshape to rank {}; the limit is {}", *length, kMaxRank);
+      if (length && *length > kMaxRank)
+        return error(Code::kNotImplemented, "Reshape to rank {}; the limit is {}", *length, kMaxRank);
       c.set(0, c.dtype(0), length ? std::optional(fresh_dims(c, *length, "reshape")) : std::nullopt);
       return {};
     }
@@ -89,7 +90,8 @@ struct Reshape {
     std::vector<Sample> out;
     const auto add = [&out](Shape x, std::vector<double> to, int64_t allow_zero = 0, DType t = DType::kFloat) {
       const auto n = static_cast<int64_t>(to.size());
-      out.push_back({.inputs = {{t, std::move(x)}, {DType::kInt64, {n}, Fill::kZeros, std::move(to)}}, .attributes = {{"allowzero", allow_zero}}});
+      out.push_back({.inputs = {{t, std::move(x)}, {DType::kInt64, {n}, Fill::kZeros, std::move(to)}},
+                     .attributes = {{"allowzero", allow_zero}}});
     };
     add({2, 3, 4}, {4, 6});
     add({2, 3, 4}, {-1});
@@ -116,7 +118,8 @@ struct Reshape {
       if (d.known() && d.value() == 0 && !allow_zero) {
         if (!ranked(c, 0)) d = c.fresh("reshape");
         else if (static_cast<int64_t>(i) >= rank(c, 0))
-          return error(Code::kInvalidArgument, "Reshape: dimension {} of {} copies one that the input {} has not", i, to_string(target), c.in(0).text());
+          return error(Code::kInvalidArgument, "Reshape: dimension {} of {} copies one that the input {} has not", i,
+                       to_string(target), c.in(0).text());
         else d = (*c.shape(0))[i];
       } else if (d.known() && d.value() == -1) {
         if (unknown) return error(Code::kInvalidArgument, "Reshape: more than one -1 in the shape");
@@ -132,7 +135,7 @@ struct Reshape {
       return {};
     }
     const auto from = known_shape(*c.shape(0)), to = known_shape(target);
-    if (from && to) {   // all numbers: one way of solving
+    if (from && to) {  // all numbers: one way of solving
       OCIOR_ASSIGN(const FixedShape wish, fixed_shape(*to));
       OCIOR_ASSIGN(const FixedShape solved, solve(*from, wish, true));
       for (size_t i = 0; i < target.size(); ++i) target[i] = solved[static_cast<int64_t>(i)];
@@ -157,11 +160,14 @@ struct Reshape {
         return error(Code::kInvalidArgument, "Reshape: {} is no shape: negative dimensions other than one -1", to_string(to));
       if (to[i] == -1) unknown = i;
       else if (to[i] == 0) zero = true;
-      else if (__builtin_mul_overflow(known, to[i], &known)) return error(Code::kInvalidArgument, "Reshape: {} is too large", to_string(to));
+      else if (__builtin_mul_overflow(known, to[i], &known))
+        return error(Code::kInvalidArgument, "Reshape: {} is too large", to_string(to));
     }
     if (zero) known = 0;
     const bool fits = unknown < 0 ? known == count : known != 0 && count % known == 0;
-    if (!fits) return error(Code::kInvalidArgument, "Reshape: an input of shape {} ({} elements) cannot become {}", to_string(from), count, to_string(to));
+    if (!fits)
+      return error(Code::kInvalidArgument, "Reshape: an input of shape {} ({} elements) cannot become {}", to_string(from), count,
+                   to_string(to));
     if (unknown >= 0) to[unknown] = count / known;
     return to;
   }
@@ -189,22 +195,25 @@ struct Flatten {
   Status run(CpuContext& c) const {
     const auto shape = c.in(0).shape;
     OCIOR_ASSIGN(const int64_t a, cut(c.in(0).rank()));
-    const int64_t to[2] = {element_count(shape.first(static_cast<size_t>(a))), element_count(shape.subspan(static_cast<size_t>(a)))};
+    const int64_t to[2] = {element_count(shape.first(static_cast<size_t>(a))),
+                           element_count(shape.subspan(static_cast<size_t>(a)))};
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, to));
     return copy_run(c);
   }
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const int64_t axis : {0, 1, 2, 3, -1, -3}) out.push_back({.inputs = {{DType::kFloat, {2, 3, 4}}}, .attributes = {{"axis", axis}}});
+    for (const int64_t axis : {0, 1, 2, 3, -1, -3})
+      out.push_back({.inputs = {{DType::kFloat, {2, 3, 4}}}, .attributes = {{"axis", axis}}});
     out.push_back({.inputs = {{DType::kFloat, {}}}, .attributes = {{"axis", int64_t{0}}}});
     out.push_back({.inputs = {{DType::kInt8, {0, 3}}}});
     return out;
   }
 
  private:
-  Result<int64_t> cut(int64_t rank) const {   // 0 to rank, both included
-    if (axis < -rank || axis > rank) return error(Code::kInvalidGraph, "Flatten: axis {} is out of range for rank {}", axis, rank);
+  Result<int64_t> cut(int64_t rank) const {  // 0 to rank, both included
+    if (axis < -rank || axis > rank)
+      return error(Code::kInvalidGraph, "Flatten: axis {} is out of range for rank {}", axis, rank);
     return axis < 0 ? axis + rank : axis;
   }
 };

@@ -62,7 +62,8 @@ struct ScatterND {
 
   Status reference(RefContext& c) const {
     const Tensor &x = c.in(0), &i = c.in(1), &u = c.in(2);
-    return scatter({x.dtype(), x.shape(), x.data()}, {i.dtype(), i.shape(), i.data()}, {u.dtype(), u.shape(), u.data()}, c.out(0).data());
+    return scatter({x.dtype(), x.shape(), x.data()}, {i.dtype(), i.shape(), i.data()}, {u.dtype(), u.shape(), u.data()},
+                   c.out(0).data());
   }
   Status run(CpuContext& c) const {
     const TensorView &x = c.in(0), &i = c.in(1), &u = c.in(2);
@@ -71,11 +72,13 @@ struct ScatterND {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kInt32, DType::kInt64, DType::kUint64, DType::kString, DType::kBool})
+    for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kInt32, DType::kInt64, DType::kUint64,
+                          DType::kString, DType::kBool})
       for (const char* how : {"none", "add", "mul", "max", "min"}) {
         if ((t == DType::kString || t == DType::kBool) && std::string(how) != "none") continue;
         const auto add = [&](Shape x, Shape indices, std::vector<double> values, Shape updates) {
-          out.push_back({.inputs = {{t, std::move(x), Fill::kSmallInts}, {DType::kInt64, std::move(indices), Fill::kZeros, std::move(values)},
+          out.push_back({.inputs = {{t, std::move(x), Fill::kSmallInts},
+                                    {DType::kInt64, std::move(indices), Fill::kZeros, std::move(values)},
                                     {t, std::move(updates), Fill::kSmallInts}},
                          .attributes = {{"reduction", std::string(how)}}});
         };
@@ -97,15 +100,16 @@ struct ScatterND {
     const auto places = indices.shape.first(indices.shape.size() - 1), slice = x.shape.subspan(tuple);
     if (updates.shape.size() != places.size() + slice.size() || !std::ranges::equal(updates.shape.first(places.size()), places) ||
         !std::ranges::equal(updates.shape.subspan(places.size()), slice))
-      return error(Code::kInvalidArgument, "ScatterND: updates {} do not fit indices {} into data {}", to_string(updates.shape), to_string(indices.shape),
-                   to_string(x.shape));
+      return error(Code::kInvalidArgument, "ScatterND: updates {} do not fit indices {} into data {}", to_string(updates.shape),
+                   to_string(indices.shape), to_string(x.shape));
     if (y != x.data) copy_elements(x.dtype, y, 0, x.data, 0, element_count(x.shape));
     const int64_t inner = element_count(slice);
     for (int64_t k = 0, n = element_count(places); k < n; ++k) {
       int64_t at = 0;
       for (size_t i = 0; i < tuple; ++i) {
         const int64_t which = k * last + static_cast<int64_t>(i);
-        OCIOR_ASSIGN(const int64_t index, resolve_index(get_int(indices.dtype, indices.data, which), x.shape[i], "ScatterND", which));
+        OCIOR_ASSIGN(const int64_t index,
+                     resolve_index(get_int(indices.dtype, indices.data, which), x.shape[i], "ScatterND", which));
         at = at * x.shape[i] + index;
       }
       put(x.dtype, y, at * inner, updates.data, k * inner, inner);

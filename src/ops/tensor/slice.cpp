@@ -8,7 +8,7 @@
 namespace ocior::ops {
 namespace {
 
-constexpr int64_t kFar = int64_t{1} << 30;   // exporters write "to the end" as something at least this large
+constexpr int64_t kFar = int64_t{1} << 30;  // exporters write "to the end" as something at least this large
 
 // One axis on numbers: where it begins and how many elements it takes.
 struct Span {
@@ -63,7 +63,8 @@ struct Slice {
     op.ends = node.integers("ends");
     op.axes = node.integers("axes");
     if (op.starts.size() != op.ends.size() || (node.has("axes") && op.axes.size() != op.starts.size()))
-      node.fail("starts, ends and axes have {}, {} and {} elements; expected as many each", op.starts.size(), op.ends.size(), op.axes.size());
+      node.fail("starts, ends and axes have {}, {} and {} elements; expected as many each", op.starts.size(), op.ends.size(),
+                op.axes.size());
     return op;
   }
 
@@ -84,10 +85,8 @@ struct Slice {
       if (step.known() && step.value() == 0) return error(Code::kInvalidArgument, "Slice: the step of axis {} is 0", at);
       if (start.known() && end.known() && step.known() && shape[at].known())
         shape[at] = clamp_span(start.value(), end.value(), step.value(), shape[at].value()).length;
-      else if (step.known() && step.value() > 0)
-        shape[at] = symbolic_length(start, end, step, shape[at]);
-      else
-        shape[at] = c.fresh("slice");
+      else if (step.known() && step.value() > 0) shape[at] = symbolic_length(start, end, step, shape[at]);
+      else shape[at] = c.fresh("slice");
     }
     c.set(0, c.dtype(0), std::move(shape));
     follow(c, *bounds);
@@ -117,7 +116,8 @@ struct Slice {
     const auto add = [&](Shape x, L starts, L ends, L axes, L steps, DType t = DType::kFloat) {
       out.push_back({.inputs = {{t, std::move(x)}, ints(starts), ints(ends), ints(axes), ints(steps)}});
     };
-    for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kDouble, DType::kInt4}) {
+    for (const DType t :
+         {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kDouble, DType::kInt4}) {
       add({5, 6}, {1, 0}, {3, 1e10}, {0, 1}, {1, 2}, t);
       add({5, 6}, {-1}, {-100}, {0}, {-1}, t);
       add({5, 6}, {-3}, {-1}, {-1}, {1}, t);
@@ -129,7 +129,9 @@ struct Slice {
     out.push_back({.inputs = {{DType::kFloat, {4, 4}}, ints({1, 0}), ints({2, 2})}});
     out.push_back({.inputs = {{DType::kInt64, {4}, Fill::kSmallInts}, ints({1}), ints({-1}), {.omitted = true}, ints({1})}});
     out.push_back({.inputs = {{DType::kFloat, {4, 4}}},
-                   .attributes = {{"starts", std::vector<int64_t>{1}}, {"ends", std::vector<int64_t>{3}}, {"axes", std::vector<int64_t>{-1}}},
+                   .attributes = {{"starts", std::vector<int64_t>{1}},
+                                  {"ends", std::vector<int64_t>{3}},
+                                  {"axes", std::vector<int64_t>{-1}}},
                    .opset = 9});
     add({300, 400}, {1, 1}, {299, 399}, {0, 1}, {1, 1});
     return out;
@@ -137,7 +139,7 @@ struct Slice {
 
  private:
   struct Bounds {
-    std::vector<int64_t> axes;   // resolved
+    std::vector<int64_t> axes;  // resolved
     Dims starts, ends, steps;
   };
   struct Plan {
@@ -164,8 +166,8 @@ struct Slice {
       for (size_t i = 0; i < b.starts.size(); ++i) wish.push_back(static_cast<int64_t>(i));
     if (b.steps.empty()) b.steps.assign(b.starts.size(), Dim(1));
     if (b.ends.size() != b.starts.size() || wish.size() != b.starts.size() || b.steps.size() != b.starts.size())
-      return error(Code::kInvalidArgument, "Slice: {} starts, {} ends, {} axes and {} steps; expected as many each", b.starts.size(), b.ends.size(),
-                   wish.size(), b.steps.size());
+      return error(Code::kInvalidArgument, "Slice: {} starts, {} ends, {} axes and {} steps; expected as many each",
+                   b.starts.size(), b.ends.size(), wish.size(), b.steps.size());
     for (int64_t& a : wish) {
       OCIOR_ASSIGN(a, resolve_axis(a, rank(c, 0)));
     }
@@ -202,8 +204,10 @@ struct Slice {
     for (int64_t a = 0; a < plan.shape.rank; ++a) plan.start.push(0), plan.step.push(1);
     const int64_t n = attributes ? static_cast<int64_t>(starts.size()) : c.in(1).count();
     for (int i = 2; i < 5 && !attributes; ++i)
-      if (c.has(i) && c.in(i).count() != n) return error(Code::kInvalidArgument, "Slice: input {} has {} elements; expected {}", i, c.in(i).count(), n);
-    if (n > plan.shape.rank) return error(Code::kInvalidArgument, "Slice: bounds of {} axes for an input of shape {}", n, to_string(x));
+      if (c.has(i) && c.in(i).count() != n)
+        return error(Code::kInvalidArgument, "Slice: input {} has {} elements; expected {}", i, c.in(i).count(), n);
+    if (n > plan.shape.rank)
+      return error(Code::kInvalidArgument, "Slice: bounds of {} axes for an input of shape {}", n, to_string(x));
     for (int64_t k = 0; k < n; ++k) {
       OCIOR_ASSIGN(const int64_t a, resolve_axis(value(c, 3, axes, k, k), plan.shape.rank));
       const int64_t step = value(c, 4, {}, k, 1);

@@ -1,5 +1,5 @@
-// Split: parts along an axis. Sizes: an attribute before opset 13, an input since; without them equal parts (the last may be smaller
-// since opset 18).
+// Split: parts along an axis. Sizes: an attribute before opset 13, an input since; without them equal parts (the last may be
+// smaller since opset 18).
 #include <algorithm>
 
 #include "ops/move.h"
@@ -12,8 +12,8 @@ struct Split {
   static constexpr OpInfo info{.name = "Split", .max_inputs = 2, .max_outputs = kUnbounded};
   int64_t axis = 0;
   int64_t parts = 1;
-  bool uneven = false;         // opset 18: equal parts may leave a smaller last one
-  bool input = false;          // sizes come from input 1
+  bool uneven = false;  // opset 18: equal parts may leave a smaller last one
+  bool input = false;   // sizes come from input 1
   std::vector<int64_t> sizes;
 
   static Split parse(const NodeReader& node) {
@@ -43,7 +43,8 @@ struct Split {
     Dims lengths;
     if (const auto data = sizes_of(c)) lengths = *data;
     else if (input && c.has(1)) lengths = fresh_dims(c, parts, "split");
-    else if (length.known()) for (int64_t i = 0; i < parts; ++i) lengths.push_back(equal_part(length.value(), i));
+    else if (length.known())
+      for (int64_t i = 0; i < parts; ++i) lengths.push_back(equal_part(length.value(), i));
     else lengths = Dims(static_cast<size_t>(parts), Dim::quotient(length, parts));
     if (static_cast<int64_t>(lengths.size()) != parts)
       return error(Code::kInvalidArgument, "Split: {} sizes for {} outputs", lengths.size(), parts);
@@ -78,11 +79,15 @@ struct Split {
     OCIOR_ASSIGN(FixedShape shape, fixed_shape(x.shape));
     const int64_t whole = shape[a];
     const bool listed = input && c.has(1);
-    if (listed && c.in(1).count() != parts) return error(Code::kInvalidArgument, "Split: {} sizes for {} outputs", c.in(1).count(), parts);
+    if (listed && c.in(1).count() != parts)
+      return error(Code::kInvalidArgument, "Split: {} sizes for {} outputs", c.in(1).count(), parts);
     int64_t at = 0;
     for (int i = 0; i < static_cast<int>(parts); ++i) {
-      const int64_t length = listed ? get_int(c.in(1).dtype, c.in(1).data, i) : sizes.empty() ? equal_part(whole, i) : sizes[static_cast<size_t>(i)];
-      if (length < 0 || length > whole - at) return error(Code::kInvalidArgument, "Split: part {} of size {} leaves a dimension of {}", i, length, whole);
+      const int64_t length = listed          ? get_int(c.in(1).dtype, c.in(1).data, i)
+                             : sizes.empty() ? equal_part(whole, i)
+                                             : sizes[static_cast<size_t>(i)];
+      if (length < 0 || length > whole - at)
+        return error(Code::kInvalidArgument, "Split: part {} of size {} leaves a dimension of {}", i, length, whole);
       if (c.wants(i)) {
         shape[a] = length;
         OCIOR_RETURN_IF_ERROR(ensure_output(c, i, shape));
@@ -123,7 +128,8 @@ struct Split {
   static Status check_sizes(const std::vector<int64_t>& lengths, int64_t whole) {
     int64_t rest = whole;
     for (const int64_t n : lengths) {
-      if (n < 0 || n > rest) return error(Code::kInvalidArgument, "Split: sizes {} do not add up to {}", to_string(lengths), whole);
+      if (n < 0 || n > rest)
+        return error(Code::kInvalidArgument, "Split: sizes {} do not add up to {}", to_string(lengths), whole);
       rest -= n;
     }
     if (rest != 0) return error(Code::kInvalidArgument, "Split: sizes {} do not add up to {}", to_string(lengths), whole);
@@ -140,7 +146,8 @@ struct Split {
       c.set(i, c.dtype(0), std::move(shape));
       if (!data || !numbers) continue;
       const auto n = static_cast<size_t>((*numbers)[static_cast<size_t>(i)]);
-      if (at + n <= data->size()) c.set_data(i, Dims(data->begin() + static_cast<ptrdiff_t>(at), data->begin() + static_cast<ptrdiff_t>(at + n)));
+      if (at + n <= data->size())
+        c.set_data(i, Dims(data->begin() + static_cast<ptrdiff_t>(at), data->begin() + static_cast<ptrdiff_t>(at + n)));
       at += n;
     }
     return {};
@@ -150,7 +157,8 @@ struct Split {
     std::vector<int64_t> out = given ? *given : sizes;
     if (!given && sizes.empty())
       for (int64_t i = 0; i < parts; ++i) out.push_back(equal_part(whole, i));
-    if (static_cast<int64_t>(out.size()) != parts) return error(Code::kInvalidArgument, "Split: {} sizes for {} outputs", out.size(), parts);
+    if (static_cast<int64_t>(out.size()) != parts)
+      return error(Code::kInvalidArgument, "Split: {} sizes for {} outputs", out.size(), parts);
     OCIOR_RETURN_IF_ERROR(check_sizes(out, whole));
     return out;
   }

@@ -65,7 +65,9 @@ std::vector<Sample> axes_samples(const std::vector<std::pair<Shape, std::vector<
   std::vector<Sample> out;
   for (const auto& [shape, axes] : cases) {
     out.push_back({.inputs = {{DType::kFloat, shape}, {DType::kInt64, {static_cast<int64_t>(axes.size())}, Fill::kZeros, axes}}});
-    out.push_back({.inputs = {{DType::kString, shape}}, .attributes = {{"axes", std::vector<int64_t>(axes.begin(), axes.end())}}, .opset = 11});
+    out.push_back({.inputs = {{DType::kString, shape}},
+                   .attributes = {{"axes", std::vector<int64_t>(axes.begin(), axes.end())}},
+                   .opset = 11});
   }
   return out;
 }
@@ -88,7 +90,7 @@ struct Squeeze {
     const Dims& x = *c.shape(0);
     Dims out;
     if (!axes.given(c)) {
-      if (!known_shape(x)) return {};   // which are 1 only the run knows
+      if (!known_shape(x)) return {};  // which are 1 only the run knows
       for (const Dim& d : x)
         if (d.value() != 1) out.push_back(d);
       return c.set(0, c.dtype(0), std::move(out)), Status();
@@ -103,7 +105,8 @@ struct Squeeze {
     for (size_t i = 0; i < x.size(); ++i) {
       const bool dropped = std::binary_search(drop.begin(), drop.end(), static_cast<int64_t>(i));
       if (!dropped) out.push_back(x[i]);
-      else if (x[i].known() && x[i].value() != 1) return error(Code::kInvalidArgument, "Squeeze: dimension {} is {}; expected 1", i, x[i].value());
+      else if (x[i].known() && x[i].value() != 1)
+        return error(Code::kInvalidArgument, "Squeeze: dimension {} is {}; expected 1", i, x[i].value());
     }
     c.set(0, c.dtype(0), std::move(out));
     return {};
@@ -162,7 +165,8 @@ struct Unsqueeze {
       if (length && *length <= kMaxRank) c.set(0, c.dtype(0), fresh_dims(c, rank(c, 0) + *length, "unsqueeze"));
       return {};
     }
-    if (static_cast<int64_t>(known->size()) > kMaxRank) return error(Code::kNotImplemented, "Unsqueeze: {} axes; the limit is {}", known->size(), kMaxRank);
+    if (static_cast<int64_t>(known->size()) > kMaxRank)
+      return error(Code::kNotImplemented, "Unsqueeze: {} axes; the limit is {}", known->size(), kMaxRank);
     const Dims& x = *c.shape(0);
     Dims out(x.size() + known->size(), Dim(1));
     OCIOR_ASSIGN(const std::vector<int64_t> added, resolve_axes(*known, static_cast<int64_t>(out.size())));
@@ -178,14 +182,17 @@ struct Unsqueeze {
   Result<FixedShape> shape_of(C& c, std::span<const int64_t> x) const {
     const int64_t added = axes.input ? c.in(1).count() : static_cast<int64_t>(axes.fixed->size());
     const int64_t rank = static_cast<int64_t>(x.size()) + added;
-    if (rank > kMaxRank) return error(Code::kNotImplemented, "Unsqueeze: rank {} is not supported; the limit is {}", rank, kMaxRank);
+    if (rank > kMaxRank)
+      return error(Code::kNotImplemented, "Unsqueeze: rank {} is not supported; the limit is {}", rank, kMaxRank);
     OCIOR_ASSIGN(const uint64_t mask, axes.bits(c, rank));
     FixedShape out;
     for (int64_t i = 0, k = 0; i < rank; ++i) out.push(mask >> i & 1 ? 1 : x[static_cast<size_t>(k++)]);
     return out;
   }
 
-  static std::vector<Sample> samples() { return axes_samples({{{3, 2}, {0}}, {{3, 2}, {-1}}, {{3, 2}, {4, 0, 1}}, {{}, {0}}, {{0}, {1}}, {{2}, {}}}); }
+  static std::vector<Sample> samples() {
+    return axes_samples({{{3, 2}, {0}}, {{3, 2}, {-1}}, {{3, 2}, {4, 0, 1}}, {{}, {0}}, {{0}, {1}}, {{2}, {}}});
+  }
 };
 OCIOR_OPERATOR(Unsqueeze)
 

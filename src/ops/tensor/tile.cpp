@@ -7,11 +7,12 @@ namespace ocior::ops {
 
 struct Tile {
   static constexpr OpInfo info{.name = "Tile", .min_inputs = 2, .max_inputs = 3};
-  bool one_axis = false;   // opset < 6: input 1 counts the tiles, input 2 is the axis
+  bool one_axis = false;  // opset < 6: input 1 counts the tiles, input 2 is the axis
 
   static Tile parse(const NodeReader& node) {
     const bool old = node.opset() < 6;
-    if (node.inputs() != (old ? 3 : 2)) node.fail("expected {} inputs at opset {}, got {}", old ? 3 : 2, node.opset(), node.inputs());
+    if (node.inputs() != (old ? 3 : 2))
+      node.fail("expected {} inputs at opset {}, got {}", old ? 3 : 2, node.opset(), node.inputs());
     return {old};
   }
 
@@ -54,7 +55,8 @@ struct Tile {
     for (int64_t i = 0; i < place.rank; ++i) place[i] = 0;
     for (int64_t k = 0, n = element_count(shape); k < n; ++k) {
       int64_t from = 0;
-      for (int64_t i = 0; i < place.rank; ++i) from += place[i] % x.shape()[static_cast<size_t>(i)] * strides[static_cast<size_t>(i)];
+      for (int64_t i = 0; i < place.rank; ++i)
+        from += place[i] % x.shape()[static_cast<size_t>(i)] * strides[static_cast<size_t>(i)];
       copy_elements(x.dtype(), c.out(0).data(), k, x.data(), from, 1);
       for (int64_t i = place.rank; i-- > 0;) {
         if (++place[i] < shape[i]) break;
@@ -98,7 +100,9 @@ struct Tile {
       add(t, {0, 2}, {3, 1});
     }
     add(DType::kFloat, {1, 200}, {300, 1});
-    out.push_back({.inputs = {{DType::kFloat, {2, 3}}, {DType::kInt64, {1}, Fill::kZeros, {3}}, {DType::kInt64, {1}, Fill::kZeros, {1}}}, .opset = 1});
+    out.push_back(
+        {.inputs = {{DType::kFloat, {2, 3}}, {DType::kInt64, {1}, Fill::kZeros, {3}}, {DType::kInt64, {1}, Fill::kZeros, {1}}},
+         .opset = 1});
     return out;
   }
 
@@ -108,7 +112,8 @@ struct Tile {
     OCIOR_ASSIGN(FixedShape list, fixed_ints(c.in(1), "Tile's repeats"));
     if (one_axis) {
       OCIOR_ASSIGN(const FixedShape axis, fixed_ints(c.in(2), "Tile's axis"));
-      if (axis.rank != 1 || list.rank != 1) return error(Code::kInvalidArgument, "Tile: expected one number of tiles and one axis");
+      if (axis.rank != 1 || list.rank != 1)
+        return error(Code::kInvalidArgument, "Tile: expected one number of tiles and one axis");
       OCIOR_ASSIGN(const int64_t a, resolve_axis(axis[0], rank));
       const int64_t tiles = list[0];
       list.rank = 0;

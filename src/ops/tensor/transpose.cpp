@@ -1,4 +1,5 @@
-// Transpose: the axes in another order. Axes that stay side by side are one; what remains is copied in runs, or as 2-D transpositions.
+// Transpose: the axes in another order. Axes that stay side by side are one; what remains is copied in runs, or as 2-D
+// transpositions.
 #include <algorithm>
 
 #include "ops/loops.h"
@@ -29,7 +30,7 @@ struct Axes {
 
 struct Transpose {
   static constexpr OpInfo info{.name = "Transpose"};
-  std::vector<int64_t> perm;   // empty: reversed
+  std::vector<int64_t> perm;  // empty: reversed
 
   static Transpose parse(const NodeReader& node) { return {node.integers("perm")}; }
 
@@ -83,9 +84,11 @@ struct Transpose {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kInt32, DType::kComplex128, DType::kInt4}) {
+    for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kInt32,
+                          DType::kComplex128, DType::kInt4}) {
       out.push_back({.inputs = {{t, {2, 3, 4}}}});
-      for (const auto& perm : {std::vector<int64_t>{0, 2, 1, 3}, {0, 2, 3, 1}, {3, 1, 0, 2}, {0, 1, 2, 3}, {1, 0, 2, 3}, {2, 3, 0, 1}})
+      for (const auto& perm :
+           {std::vector<int64_t>{0, 2, 1, 3}, {0, 2, 3, 1}, {3, 1, 0, 2}, {0, 1, 2, 3}, {1, 0, 2, 3}, {2, 3, 0, 1}})
         out.push_back({.inputs = {{t, {2, 5, 3, 7}}}, .attributes = {{"perm", perm}}});
       out.push_back({.inputs = {{t, {}}}});
       out.push_back({.inputs = {{t, {0, 3}}}});
@@ -107,7 +110,8 @@ struct Transpose {
   Status check(int64_t rank) const {
     if (perm.empty()) return {};
     if (static_cast<int64_t>(perm.size()) != rank)
-      return error(Code::kInvalidGraph, "Transpose: perm {} is for rank {}, the input has rank {}", to_string(perm), perm.size(), rank);
+      return error(Code::kInvalidGraph, "Transpose: perm {} is for rank {}, the input has rank {}", to_string(perm), perm.size(),
+                   rank);
     for (int64_t i = 0; i < rank; ++i)
       if (std::find(perm.begin(), perm.end(), i) == perm.end())
         return error(Code::kInvalidGraph, "Transpose: perm {} does not name axis {}", to_string(perm), i);
@@ -147,7 +151,8 @@ struct Transpose {
     copy.run(c);
   }
 
-  // The output's last axis against the axis that is dense in the input; the rest is an outer loop. One item: a band of rows of a square.
+  // The output's last axis against the axis that is dense in the input; the rest is an outer loop. One item: a band of rows of a
+  // square.
   template <class T, class F>
   static void squares(CpuContext& c, const Axes& axes, F transpose) {
     const int last = axes.rank - 1;
@@ -171,7 +176,8 @@ struct Transpose {
           rest /= axes.extent[i];
         }
         const int64_t row = item % bands * band;
-        transpose(in + from + row, axes.in_stride[last], out + to + row * axes.out_stride[dense], axes.out_stride[dense], std::min(band, m - row), n);
+        transpose(in + from + row, axes.in_stride[last], out + to + row * axes.out_stride[dense], axes.out_stride[dense],
+                  std::min(band, m - row), n);
       }
     });
   }

@@ -18,7 +18,8 @@ struct Trilu {
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(check_type(c, 0, kNumbers | kBools, "Trilu"));
     OCIOR_RETURN_IF_ERROR(check_type(c, 1, type_bit(DType::kInt64), "Trilu"));
-    if (ranked(c, 0) && rank(c, 0) < 2) return error(Code::kInvalidArgument, "Trilu: the input has rank {}; expected 2 or more", rank(c, 0));
+    if (ranked(c, 0) && rank(c, 0) < 2)
+      return error(Code::kInvalidArgument, "Trilu: the input has rank {}; expected 2 or more", rank(c, 0));
     return infer_unary(c);
   }
 
@@ -45,7 +46,8 @@ struct Trilu {
     const auto size = static_cast<int64_t>(element_size(x.dtype));
     for_items(c, x.count() / columns, columns, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const int64_t row = r % rows, edge = std::clamp<int64_t>(upper ? row + k : row + k + 1, 0, columns);   // first kept, or first dropped
+        const int64_t row = r % rows,
+                      edge = std::clamp<int64_t>(upper ? row + k : row + k + 1, 0, columns);  // first kept, or first dropped
         const std::byte* from = x.as<const std::byte>() + r * columns * size;
         std::byte* to = c.out(0).as<std::byte>() + r * columns * size;
         if (upper) std::memset(to, 0, static_cast<size_t>(edge * size));
@@ -62,7 +64,8 @@ struct Trilu {
     for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kFloat16, DType::kUint8})
       for (const int64_t upper : {0, 1}) {
         for (const double k : {0.0, 1.0, -1.0, 7.0, -9.0, -2e18, 2e18})
-          out.push_back({.inputs = {{t, {2, 4, 5}, Fill::kSmallInts}, {DType::kInt64, {}, Fill::kZeros, {k}}}, .attributes = {{"upper", upper}}});
+          out.push_back({.inputs = {{t, {2, 4, 5}, Fill::kSmallInts}, {DType::kInt64, {}, Fill::kZeros, {k}}},
+                         .attributes = {{"upper", upper}}});
         out.push_back({.inputs = {{t, {5, 4}, Fill::kSmallInts}}, .attributes = {{"upper", upper}}});
         out.push_back({.inputs = {{t, {0, 4}}}, .attributes = {{"upper", upper}}});
       }

@@ -74,11 +74,14 @@ struct Where {
 
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
-    const Shape shapes[][3] = {{{2, 3}, {2, 3}, {2, 3}}, {{2, 3}, {}, {3}}, {{2, 1}, {3}, {2, 3}}, {{}, {2, 3}, {2, 3}}, {{1, 3}, {2, 1}, {}},
-                               {{0}, {}, {}},            {{}, {}, {}}};
-    for (const DType t : {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kDouble, DType::kInt32})
-      for (const auto& s : shapes) out.push_back({.inputs = {{DType::kBool, s[0], Fill::kBools}, {t, s[1], Fill::kSmallInts}, {t, s[2], Fill::kSmallInts}}});
-    out.push_back({.inputs = {{DType::kBool, {1, 1, 100, 100}, Fill::kBools}, {DType::kFloat, {2, 4, 100, 100}}, {DType::kFloat, {}}}});
+    const Shape shapes[][3] = {{{2, 3}, {2, 3}, {2, 3}}, {{2, 3}, {}, {3}}, {{2, 1}, {3}, {2, 3}}, {{}, {2, 3}, {2, 3}},
+                               {{1, 3}, {2, 1}, {}},     {{0}, {}, {}},     {{}, {}, {}}};
+    for (const DType t :
+         {DType::kFloat, DType::kInt64, DType::kBool, DType::kString, DType::kFloat16, DType::kDouble, DType::kInt32})
+      for (const auto& s : shapes)
+        out.push_back({.inputs = {{DType::kBool, s[0], Fill::kBools}, {t, s[1], Fill::kSmallInts}, {t, s[2], Fill::kSmallInts}}});
+    out.push_back(
+        {.inputs = {{DType::kBool, {1, 1, 100, 100}, Fill::kBools}, {DType::kFloat, {2, 4, 100, 100}}, {DType::kFloat, {}}}});
     return out;
   }
 
