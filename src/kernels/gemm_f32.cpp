@@ -232,6 +232,7 @@ size_t f32_b_bytes(int64_t n, int64_t k) {
 void transpose_f32(const float* in, int64_t ld_in, float* out, int64_t ld_out, int64_t m, int64_t n);  // transpose.cpp
 
 void f32_pack_b(const float* b, int64_t ldb, bool transposed, int64_t n, int64_t k, int64_t n0, int64_t n1, float* packed) {
+  if (k == 0) return;  // nothing is stored, and `packed` may be null
   for (int64_t p = n0; p < n1; p += kPanel) {
     float* to = packed + p * k;
     const int64_t cols = n - p < kPanel ? n - p : kPanel;
