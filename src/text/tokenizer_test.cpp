@@ -60,7 +60,9 @@ void check_request(const Tokenizer& tokenizer, const json& request, const json& 
   }
   if (request.contains("batch")) {
     const auto texts = request["batch"].get<std::vector<std::string>>();
-    const auto got = tokenizer.encode_batch(std::vector<EncodeInput>(texts.begin(), texts.end()), tokenizer.options());
+    std::vector<EncodeInput> inputs;
+    for (const std::string& text : texts) inputs.push_back({text, std::nullopt});
+    const auto got = tokenizer.encode_batch(inputs, tokenizer.options());
     ASSERT_EQ(got.ok(), want.is_array());
     for (size_t i = 0; got.ok() && i < got->size(); ++i) expect_equal(want[i], (*got)[i]);
     return;

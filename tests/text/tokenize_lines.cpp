@@ -56,7 +56,8 @@ json encode_line(const Tokenizer& tokenizer, const json& line) {
   if (line.contains("truncation")) options.truncation = truncation_of(line["truncation"]);
   if (line.contains("batch")) {
     const auto texts = line["batch"].get<std::vector<std::string>>();
-    const std::vector<EncodeInput> inputs(texts.begin(), texts.end());
+    std::vector<EncodeInput> inputs;
+    for (const std::string& text : texts) inputs.push_back({text, std::nullopt});
     const auto all = tokenizer.encode_batch(inputs, options);
     if (!all.ok()) return {{"error", all.status().message()}};
     json out = json::array();
