@@ -1,5 +1,6 @@
 #include "onnx/import_graph.h"
 
+#include <algorithm>
 #include <cstring>
 #include <unordered_map>
 
@@ -195,7 +196,12 @@ class Importer {
     while (!inputs.empty() && inputs.back() == kNone) inputs.pop_back();  // trailing omitted inputs say nothing
     const auto declared_inputs = static_cast<int>(inputs.size());
     graph::Attributes attributes;
-    for (const Attribute& a : node.attributes) {
+    // By name, as Op::subgraphs() lists them: a file may give `then_branch` before `else_branch`, and captures follow that order.
+    std::vector<const Attribute*> by_name;
+    for (const Attribute& a : node.attributes) by_name.push_back(&a);
+    std::stable_sort(by_name.begin(), by_name.end(), [](const Attribute* x, const Attribute* y) { return x->name < y->name; });
+    for (const Attribute* attribute : by_name) {
+      const Attribute& a = *attribute;
       auto value = import_attribute(a, scope, depth, inputs);
       if (!value.ok()) return with_context(value.status(), fmt::format("{}: attribute '{}'", where, a.name));
       if (!attributes.emplace(a.name, std::move(value).value()).second)

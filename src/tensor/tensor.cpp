@@ -49,7 +49,10 @@ Result<int64_t> checked_element_count(std::span<const int64_t> shape) {
 
 int64_t element_count(std::span<const int64_t> shape) {
   int64_t count = 1;
-  for (const int64_t d : shape) count *= d;
+  for (const int64_t d : shape) {
+    if (d == 0) return 0;
+  }
+  for (const int64_t d : shape) count *= d;  // checked before: fits when no dimension is 0
   return count;
 }
 

@@ -221,6 +221,27 @@ def test_branches_and_captured_values():
         np.testing.assert_array_equal(s.run(None, {"flag": np.array(False), "x": x})[0], -(x * 3))
 
 
+@pytest.mark.parametrize("first", ["then_branch", "else_branch"])
+def test_branches_that_capture_different_values(first):
+    """Whichever branch the file gives first, each reads its own captures."""
+    def branch(value):
+        return helper.make_graph([helper.make_node("Identity", [value], [value + "_out"])], value, [],
+                                 [helper.make_tensor_value_info(value + "_out", TensorProto.FLOAT, None)])
+
+    node = helper.make_node("If", ["flag"], ["y"], then_branch=branch("a"), else_branch=branch("b"))
+    attributes = sorted(node.attribute, key=lambda a: a.name != first)
+    del node.attribute[:]
+    node.attribute.extend(attributes)
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("flag", TensorProto.BOOL, []),
+                                            helper.make_tensor_value_info("a", TensorProto.FLOAT, [2]),
+                                            helper.make_tensor_value_info("b", TensorProto.FLOAT, [2])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])])
+    feeds = {"a": np.array([1, 2], np.float32), "b": np.array([3, 4], np.float32)}
+    s = ocior.InferenceSession(save(graph))
+    np.testing.assert_array_equal(s.run(None, {"flag": np.array(True), **feeds})[0], feeds["a"])
+    np.testing.assert_array_equal(s.run(None, {"flag": np.array(False), **feeds})[0], feeds["b"])
+
+
 def test_an_index_out_of_range_names_the_node():
     graph = helper.make_graph([helper.make_node("Gather", ["t", "i"], ["y"], name="pick")], "g", [helper.make_tensor_value_info("i", TensorProto.INT64, ["n"])],
                               [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])], [helper.make_tensor("t", TensorProto.FLOAT, [3], [1, 2, 3])])

@@ -96,6 +96,8 @@ Result<Prompt::Event> Prompt::next(std::string& line) {
     return *more ? Event::kLine : Event::kEnd;
   }
   int count = 0;
+  // Before the prompt shows: el_gets changes the mode after it, and a Ctrl-D that comes between is lost.
+  el_set(editor_->line, EL_PREP_TERM, 1);
   const char* text = el_gets(editor_->line, &count);
   if (caught_signal()) {
     el_reset(editor_->line);
