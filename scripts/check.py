@@ -125,9 +125,10 @@ def tests(phase):
 def python(phase):
     if not (ROOT / "pyproject.toml").exists():
         raise Skipped("there is no pyproject.toml")
-    # The module is made of the same objects as the release build: the compiler cache gives them again.
+    # The module is made of the same objects as the release build: the compiler cache gives them again if the compiler has the same name.
+    compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.+)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE).group(1)
     phase.run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-build-isolation", ".",
-              env={"CMAKE_CXX_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {})
+              env={"CXX": compiler, **({"CMAKE_CXX_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {})})
     _, text = phase.run(PYTHON, "-m", "pytest", "-q", "-ra", "tests/python", check=False)
     totals = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", text.rsplit("\n", 2)[-2] if "\n" in text else "")}
     bad = totals.get("failed", 0) + totals.get("error", 0)
