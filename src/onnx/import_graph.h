@@ -11,10 +11,12 @@ namespace ocior::onnx {
 
 struct ImportOptions {
   std::map<std::string, int64_t> free_dimensions;  // symbol -> value
-  int max_depth = 64;                              // nesting of subgraphs
+  int max_depth = 64;                              // nesting of subgraphs and of function calls
+  size_t max_inlined_nodes = size_t{1} << 18;      // that calls of the model's functions may add
 };
 
 // The graph borrows the bytes of large initializers from the model's storage, which it keeps alive; small ones are copied.
+// The model's own functions are put in the place of the nodes that call them; they come before operators of the same name.
 // Errors name the node, its operator and the value. The model's own structs are not needed afterwards.
 Result<graph::Graph> import_graph(const Model& model, const ImportOptions& options = {});
 
