@@ -20,7 +20,8 @@ struct Contents {
 
 void count(const onnx::Tensor& tensor, Contents& out) {
   int64_t elements = 1;
-  for (const int64_t d : tensor.dims) elements *= d;  // checked against the payload by the reader
+  for (const int64_t d : tensor.dims) elements = d == 0 ? 0 : elements;
+  for (const int64_t d : tensor.dims) elements *= elements == 0 ? 0 : d;  // checked against the payload by the reader
   auto& [known, bytes] = out.weights[std::string(name_of(tensor.dtype))];
   known += elements;
   bytes += static_cast<int64_t>(tensor.raw.size());
