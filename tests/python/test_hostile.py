@@ -1,0 +1,76 @@
+"""Models that ask for too much end in an error that says what they asked for, at once and with flat memory."""
+
+import resource
+import time
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper  # noqa: E402
+
+import ocior  # noqa: E402
+
+TERA = 1 << 38  # floats
+
+
+def model(op, inputs, dtype=TensorProto.FLOAT, **attributes):
+    """One node `hostile` that reads inputs {name: (dtype, rank)}."""
+    graph = helper.make_graph([helper.make_node(op, list(inputs), ["y"], name="hostile", **attributes)], "g",
+                              [helper.make_tensor_value_info(n, t, [f"{n}{i}" for i in range(rank)]) for n, (t, rank) in inputs.items()],
+                              [helper.make_tensor_value_info("y", dtype, None)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+F, I = TensorProto.FLOAT, TensorProto.INT64
+CASES = {
+    "a terabyte of zeros": (model("ConstantOfShape", {"s": (I, 1)}), {"s": ints(TERA)}, "out of memory: 1099511627776 bytes"),
+    "a terabyte by Expand": (model("Expand", {"x": (F, 1), "s": (I, 1)}), {"x": np.ones(1, np.float32), "s": ints(1 << 20, 1 << 18)}, "out of memory"),
+    "a terabyte by Tile": (model("Tile", {"x": (F, 1), "s": (I, 1)}), {"x": np.ones(2, np.float32), "s": ints(1 << 37)}, "out of memory"),
+    "a terabyte by Range": (model("Range", {"a": (I, 0), "b": (I, 0), "d": (I, 0)}, I), {"a": np.array(0), "b": np.array(TERA), "d": np.array(1)}, "out of memory"),
+    "a terabyte by broadcasting": (model("Add", {"a": (F, 2), "b": (F, 1)}), {"a": np.ones((1 << 19, 1), np.float32), "b": np.ones(1 << 19, np.float32)}, "out of memory"),
+    "a shape past 63 bits": (model("ConstantOfShape", {"s": (I, 1)}), {"s": ints(1 << 40, 1 << 40, 1 << 40)}, "hostile.*more elements than 63 bits can count"),
+    "a padding past 63 bits": (model("Pad", {"x": (F, 1), "p": (I, 1)}), {"x": np.ones(2, np.float32), "p": ints(1 << 62, 1 << 62)}, "larger than any memory"),
+    "a division by zero": (model("Div", {"a": (I, 1), "b": (I, 1)}, I), {"a": ints(1, 2), "b": ints(1, 0)}, "hostile.*division by zero: element 1"),
+    "a remainder by zero": (model("Mod", {"a": (I, 1), "b": (I, 1)}, I), {"a": ints(1, 2), "b": ints(1, 0)}, "hostile.*division by zero: element 1"),
+    "an index out of range": (model("Gather", {"x": (F, 1), "i": (I, 1)}), {"x": np.ones(3, np.float32), "i": ints(0, 3)}, "hostile.*index 3"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused_at_once(name):
+    data, feeds, says = CASES[name]
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    session = ocior.InferenceSession(data)
+    with pytest.raises(RuntimeError, match=says):
+        session.run(None, feeds)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+    assert time.monotonic() - start < 10                                           # generous: the machine may be busy
+
+
+def test_the_lowest_integer_by_minus_one():
+    data = model("Div", {"a": (I, 1), "b": (I, 1)}, I)
+    (y,) = ocior.InferenceSession(data).run(None, {"a": ints(-2**63), "b": ints(-1)})
+    assert y[0] == -2**63  # as NumPy and hardware that wraps
+
+
+def field(number, payload):
+    out, key, size = b"", number << 3 | 2, len(payload)
+    for value in (key, size):
+        while value > 127:
+            out, value = out + bytes([value & 127 | 128]), value >> 7
+        out += bytes([value])
+    return out + payload
+
+
+def test_ten_thousand_nested_graphs():
+    graph = b""
+    for _ in range(10000):
+        attribute = field(1, b"then_branch") + field(6, graph) + bytes([0xA0, 1, 5])
+        graph = field(1, field(4, b"If") + field(5, attribute))
+    with pytest.raises(RuntimeError, match="nested more than 64"):
+        ocior.InferenceSession(bytes([8, 10]) + field(7, graph) + field(8, bytes([16, 20])))
