@@ -20,7 +20,7 @@
 #include <chrono>
 #include <cstdio>
 
-#include "base/cores.h"
+#include "base/resources.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "base/cores.h"
+#include "base/resources.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -316,6 +316,17 @@ TEST_F(CgroupTest, ReadsVersion1) {
   EXPECT_EQ(cgroup_cores("3:cpuacct:/g\n", root_), 0);
   put("/cpu/g/cpu.cfs_period_us", "0\n");
   EXPECT_EQ(cgroup_cores("3:cpu:/g\n", root_), 0);
+}
+
+TEST_F(CgroupTest, ReadsMemoryOfBothVersions) {
+  EXPECT_EQ(cgroup_memory("0::/a/b\n", root_), 0);
+  put("/a/b/memory.max", "max\n");
+  EXPECT_EQ(cgroup_memory("0::/a/b\n", root_), 0);
+  put("/a/memory.max", "1073741824\n");
+  EXPECT_EQ(cgroup_memory("0::/a/b\n", root_), 1073741824.0);
+  put("/memory/g/memory.limit_in_bytes", "4096\n");
+  EXPECT_EQ(cgroup_memory("4:memory:/g\n", root_), 4096.0);
+  EXPECT_GT(available_memory(), size_t{1} << 20);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/resources.h"
 #include "ops/evaluate.h"
 
 namespace ocior::run {
@@ -29,6 +30,7 @@ Status stopped(const StopWord& stop) {
 }
 
 void* map_memory(size_t bytes) {
+  if (bytes > available_memory()) return nullptr;
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return nullptr;
   if (bytes >= kHugePage) madvise(p, bytes, MADV_HUGEPAGE);

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/resources.h"
 
 namespace ocior {
 
@@ -20,7 +21,7 @@ constexpr size_t kAlignment = 64;
 class CpuAllocator final : public Allocator {
  public:
   void* allocate(size_t bytes) override {
-    if (bytes > SIZE_MAX - kAlignment) return nullptr;
+    if (bytes > available_memory()) return nullptr;
     return std::aligned_alloc(kAlignment, (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment);
   }
   void deallocate(void* pointer) override { std::free(pointer); }

@@ -1,7 +1,8 @@
-// Affinity and cgroup quota; see cores.h.
-#include "base/cores.h"
+// Affinity and cgroup quota; see resources.h.
+#include "base/resources.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -45,12 +46,20 @@ double quota_v1(const std::string& folder) {
   return quota > 0 && period > 0 ? quota / period : 0;
 }
 
+// Bytes from one number in a file; 0 when absent or "max".
+double bytes_in(const std::string& path) {
+  double bytes = 0;
+  return std::ifstream(path) >> bytes && bytes > 0 ? bytes : 0;
+}
+double memory_v2(const std::string& folder) { return bytes_in(folder + "/memory.max"); }
+double memory_v1(const std::string& folder) { return bytes_in(folder + "/memory.limit_in_bytes"); }
+
 // The smallest limit of `path` and its ancestors below `mount`. Inside a container `path` may not exist there; the mount's root
 // is then the container's own group.
-double smallest(const std::string& mount, std::string path, double (*quota)(const std::string&)) {
+double smallest(const std::string& mount, std::string path, double (*limit)(const std::string&)) {
   double least = 0;
   for (;;) {
-    const double here = quota(mount + path);
+    const double here = limit(mount + path);
     if (here > 0) least = least > 0 ? std::min(least, here) : here;
     if (path.empty()) return least;
     const size_t slash = path.find_last_of('/');
@@ -67,9 +76,9 @@ bool lists(std::string_view controllers, std::string_view wanted) {
   return false;
 }
 
-}  // namespace
-
-double cgroup_cores(const std::string& membership, const std::string& mount) {
+// The least limit that the groups in `membership` or their ancestors set for one controller.
+double least_limit(const std::string& membership, const std::string& mount, const std::string& controller,
+                   double (*v1)(const std::string&), double (*v2)(const std::string&)) {
   double least = 0;
   const auto take = [&](double limit) {
     if (limit > 0) least = least > 0 ? std::min(least, limit) : limit;
@@ -81,21 +90,46 @@ double cgroup_cores(const std::string& membership, const std::string& mount) {
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const std::string path = line.substr(second + 1);
     if (controllers.empty()) {
-      take(smallest(mount, path, quota_v2));
-      take(smallest(mount + "/unified", path, quota_v2));
-    } else if (lists(controllers, "cpu")) {
-      take(smallest(mount + "/cpu", path, quota_v1));
-      take(smallest(mount + "/" + controllers, path, quota_v1));
+      take(smallest(mount, path, v2));
+      take(smallest(mount + "/unified", path, v2));
+    } else if (lists(controllers, controller)) {
+      take(smallest(mount + "/" + controller, path, v1));
+      take(smallest(mount + "/" + controllers, path, v1));
     }
   }
   return least;
 }
 
-int available_cores() {
+std::string membership_of_this_process() {
   std::ifstream file("/proc/self/cgroup");
-  const std::string membership{std::istreambuf_iterator<char>(file), {}};
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+constexpr const char* kMount = "/sys/fs/cgroup";
+
+}  // namespace
+
+double cgroup_cores(const std::string& membership, const std::string& mount) {
+  return least_limit(membership, mount, "cpu", quota_v1, quota_v2);
+}
+
+double cgroup_memory(const std::string& membership, const std::string& mount) {
+  return least_limit(membership, mount, "memory", memory_v1, memory_v2);
+}
+
+size_t available_memory() {
+  static const size_t bytes = [] {
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    const double physical = pages > 0 && page > 0 ? static_cast<double>(pages) * static_cast<double>(page) : 0x1p62;
+    const double group = cgroup_memory(membership_of_this_process(), kMount);
+    return static_cast<size_t>(group > 0 && group < physical ? group : physical);
+  }();
+  return bytes;
+}
+
+int available_cores() {
   const int cores = affinity_cores();
-  const double quota = cgroup_cores(membership, "/sys/fs/cgroup");
+  const double quota = cgroup_cores(membership_of_this_process(), kMount);
   return quota > 0 && quota < cores ? std::max(1, static_cast<int>(std::ceil(quota))) : cores;
 }
 
