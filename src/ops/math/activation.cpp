@@ -257,8 +257,10 @@ struct Clip {
     if (node.opset() >= 11) return op;
     if (node.opset() < 6) node.ignore("consumed_inputs");
     if (node.inputs() > 1) node.fail("bounds are attributes before opset 11, got {} inputs", node.inputs());
-    if (node.has("min")) op.lo = node.number("min", 0);
-    if (node.has("max")) op.hi = node.number("max", 0);
+    // Opset 6 says that without bounds those of float hold, which infinity is beyond of.
+    const float most = std::numeric_limits<float>::max();
+    if (node.has("min") || node.opset() >= 6) op.lo = node.number("min", -most);
+    if (node.has("max") || node.opset() >= 6) op.hi = node.number("max", most);
     return op;
   }
 
@@ -317,6 +319,8 @@ struct Clip {
     out.push_back(
         {.inputs = {{DType::kFloat, {77}, Fill::kSpecials}}, .attributes = {{"min", -1.0f}, {"max", 1.0f}}, .opset = 6});
     out.push_back({.inputs = {{DType::kFloat, {200, 700}}}, .attributes = {{"max", 0.5f}}, .opset = 1});
+    out.push_back({.inputs = {{DType::kFloat, {77}, Fill::kSpecials}}, .opset = 6});
+    out.push_back({.inputs = {{DType::kDouble, {77}, Fill::kSpecials}}, .opset = 6});
     return out;
   }
 

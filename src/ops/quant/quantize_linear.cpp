@@ -12,32 +12,10 @@
 namespace ocior::ops {
 namespace {
 
-struct Range {
-  double lo, hi;
-};
-
-Range range_of(DType t) {
-  const int bits = bits_of(t);
-  const bool is_signed = t == DType::kInt8 || t == DType::kInt16 || t == DType::kInt4 || t == DType::kInt2;
-  const double values = static_cast<double>(1 << bits);
-  return is_signed ? Range{-values / 2, values / 2 - 1} : Range{0, values - 1};
-}
+using quant::rounded;
+using quant::saturated;
 
 bool is_integer(DType t) { return (quant::kQuantizedInts & type_bit(t)) != 0; }
-
-// v rounded to a value of the type that the division is done in. A quotient of two values of one type, rounded to double first,
-// rounds to the same value.
-double rounded(DType t, double v) {
-  switch (t) {
-    case DType::kFloat: return static_cast<float>(v);
-    case DType::kFloat16: return half_to_float(float_to_half(static_cast<float>(v)));
-    case DType::kBFloat16: return bfloat16_to_float(float_to_bfloat16(static_cast<float>(v)));
-    default: return v;
-  }
-}
-
-// NaN becomes the smallest value.
-double saturated(double v, const Range& r) { return v > r.hi ? r.hi : v >= r.lo ? v : r.lo; }
 
 // What every element needs: where things are, of which type, and the type of the division.
 struct Operands {
@@ -55,7 +33,7 @@ void quantize_strip(const Operands& o, int64_t at, int64_t n, int64_t first_scal
   const double* zero = o.zero ? load<double>(o.y_type, o.zero, first_scale, step ? n : 1, zero_buffer) : &none;
   const int64_t zero_step = o.zero ? step : 0;
   if (is_integer(o.y_type)) {
-    const Range r = range_of(o.y_type);
+    const quant::Range r = quant::range_of(o.y_type);
     for (int64_t i = 0; i < n; ++i) {
       const double q = rounded(o.division, rounded(o.division, x[i]) / rounded(o.division, scale[i * step]));
       y[i] = saturated(std::nearbyint(q) + zero[i * zero_step], r);

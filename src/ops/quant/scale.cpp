@@ -5,6 +5,21 @@
 
 namespace ocior::ops::quant {
 
+Range range_of(DType t) {
+  const bool is_signed = t == DType::kInt8 || t == DType::kInt16 || t == DType::kInt4 || t == DType::kInt2;
+  const double values = static_cast<double>(1 << bits_of(t));
+  return is_signed ? Range{-values / 2, values / 2 - 1} : Range{0, values - 1};
+}
+
+double rounded(DType t, double v) {
+  switch (t) {
+    case DType::kFloat: return static_cast<float>(v);
+    case DType::kFloat16: return half_to_float(float_to_half(static_cast<float>(v)));
+    case DType::kBFloat16: return bfloat16_to_float(float_to_bfloat16(static_cast<float>(v)));
+    default: return v;
+  }
+}
+
 Granularity Granularity::parse(const NodeReader& node) {
   Granularity out;
   if (node.opset() >= 13) out.axis = node.integer("axis", 1);

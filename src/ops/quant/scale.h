@@ -16,6 +16,18 @@ inline constexpr TypeSet kQuantizedInts =
 inline constexpr TypeSet kQuantizedFloats =
     types(DType::kFloat8E4M3FN, DType::kFloat8E4M3FNUZ, DType::kFloat8E5M2, DType::kFloat8E5M2FNUZ, DType::kFloat4E2M1);
 
+// The smallest and the largest value of a quantized integer type.
+struct Range {
+  double lo, hi;
+};
+Range range_of(DType t);
+// NaN becomes the smallest value.
+inline double saturated(double v, const Range& r) { return v > r.hi ? r.hi : v >= r.lo ? v : r.lo; }
+
+// v rounded to float, float16 or bfloat16; other types keep it. Products and quotients of two values of such a type, rounded to
+// double first, round to the same value.
+double rounded(DType t, double v);
+
 // Scale of an element at (outer, d, inner) of the cut at the axis: outer * outer_step + d / block * axis_step + inner *
 // inner_step.
 struct Layout {
