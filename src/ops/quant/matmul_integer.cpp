@@ -359,7 +359,8 @@ struct MatMulInteger {
 };
 OCIOR_OPERATOR(MatMulInteger)
 
-// y = saturate(round(sum * (a scale * b scale / y scale)) + y zero point); the scales' quotient is rounded to their type.
+// y = saturate(round(sum * (a scale * b scale / y scale)) + y zero point): the scales' quotient is rounded to their type, its
+// product with the sum to float.
 struct QLinearMatMul {
   static constexpr OpInfo info{.name = "QLinearMatMul", .since = 10, .min_inputs = 8, .max_inputs = 8};
   enum Input { kA, kAScale, kAZero, kB, kBScale, kBZero, kYScale, kYZero };
@@ -436,7 +437,8 @@ struct QLinearMatMul {
     double b_scale_at(int64_t i, int64_t column) const { return b_scale.at(product.b_matrix(i), column); }
 
     void store(DType t, void* y, int64_t at, double sum, double a, double b) const {
-      const double v = sum * quant::rounded(scale_type, quant::rounded(scale_type, a * b) / y_scale);
+      const double scale = quant::rounded(scale_type, quant::rounded(scale_type, a * b) / y_scale);
+      const double v = static_cast<float>(static_cast<float>(sum) * scale);
       if (t == DType::kUint8)
         static_cast<uint8_t*>(y)[at] = static_cast<uint8_t>(quant::saturated(std::nearbyint(v) + y_zero, {0, 255}));
       else if (t == DType::kInt8)
