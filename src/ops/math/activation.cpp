@@ -1,4 +1,4 @@
-// Activations of one input: Tanh to HardSigmoid, and Clip. Formulas as the ONNX operator documentation gives them.
+// Activations of one input: Tanh to Mish, and Clip. Formulas as the ONNX operator documentation gives them.
 #include <limits>
 
 #include "ops/math/unary.h"
@@ -32,6 +32,41 @@ struct HardSwishFormula {
 };
 struct HardSigmoidFormula {
   static double apply(double x, const UnaryParameters& a) { return clamp(a.p * x + a.q, 0, 1); }
+};
+struct CeluFormula {
+  static double apply(double x, const UnaryParameters& a) { return x < 0 ? a.p * std::expm1(x / a.p) : x; }
+};
+struct SeluFormula {
+  static double apply(double x, const UnaryParameters& a) { return a.q * (x <= 0 ? a.p * std::expm1(x) : x); }
+};
+struct SoftsignFormula {
+  static double apply(double x) { return x / (1 + std::fabs(x)); }
+};
+struct ThresholdedReluFormula {
+  static double apply(double x, const UnaryParameters& a) { return x > a.p ? x : 0; }
+};
+struct ShrinkFormula {
+  static double apply(double x, const UnaryParameters& a) { return x < -a.p ? x + a.q : x > a.p ? x - a.q : 0; }
+  static int64_t apply(int64_t x, const UnaryParameters& a) { return shrink(x, a); }
+  static uint64_t apply(uint64_t x, const UnaryParameters& a) { return shrink(x, a); }
+
+ private:
+  // In long double, whose 64 bits hold every integer and the bias.
+  template <class T>
+  static T shrink(T x, const UnaryParameters& a) {
+    const auto wide = static_cast<long double>(x);
+    const long double y = wide < -a.p ? wide + a.q : wide > a.p ? wide - a.q : 0;
+    if (!(y == y)) return 0;
+    if (y <= static_cast<long double>(std::numeric_limits<T>::min())) return std::numeric_limits<T>::min();
+    if (y >= static_cast<long double>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+    return static_cast<T>(y);
+  }
+};
+struct SwishFormula {
+  static double apply(double x, const UnaryParameters& a) { return x * SigmoidFormula::apply(a.p * x); }
+};
+struct MishFormula {
+  static double apply(double x) { return x * std::tanh(SoftplusFormula::apply(x)); }
 };
 
 UnaryParameters read_alpha(const NodeReader& node, float otherwise) { return {node.number("alpha", otherwise), 0}; }
@@ -114,6 +149,104 @@ struct HardSigmoid : Unary<HardSigmoid> {
 };
 OCIOR_OPERATOR(HardSigmoid)
 
+// max(0, x) + min(0, alpha * (exp(x / alpha) - 1)).
+struct Celu : Unary<Celu> {
+  static constexpr OpInfo info{.name = "Celu", .since = 12, .in_place = 1};
+  static constexpr UnarySpec spec = real_spec<CeluFormula>("Celu");
+  static UnaryParameters read(const NodeReader& node) { return read_alpha(node, 1); }
+  static std::vector<Sample> samples() {
+    auto out = unary_samples();
+    out.push_back({.inputs = {{DType::kFloat, {33}, Fill::kNormal}}, .attributes = {{"alpha", 2.0f}}, .opset = 12});
+    return out;
+  }
+};
+OCIOR_OPERATOR(Celu)
+
+// gamma * x where x > 0, gamma * alpha * (exp(x) - 1) elsewhere.
+struct Selu : Unary<Selu> {
+  static constexpr OpInfo info{.name = "Selu", .in_place = 1};
+  static constexpr UnarySpec spec = real_spec<SeluFormula>("Selu");
+  static UnaryParameters read(const NodeReader& node) {  // opset 1 rounded its defaults to four digits
+    const bool first = node.opset() < 6;
+    return {node.number("alpha", first ? 1.6732f : 1.67326319217681884765625f),
+            node.number("gamma", first ? 1.0507f : 1.05070102214813232421875f)};
+  }
+  static std::vector<Sample> samples() {
+    auto out = unary_samples();
+    out.push_back({.inputs = {{DType::kFloat, {33}, Fill::kNormal}}, .attributes = {{"alpha", 2.0f}, {"gamma", 3.0f}}});
+    out.push_back({.inputs = {{DType::kFloat, {33}, Fill::kNormal}},
+                   .attributes = {{"consumed_inputs", std::vector<int64_t>{0}}},
+                   .opset = 1});
+    return out;
+  }
+};
+OCIOR_OPERATOR(Selu)
+
+// x / (1 + |x|).
+struct Softsign : Unary<Softsign> {
+  static constexpr OpInfo info{.name = "Softsign", .in_place = 1};
+  static constexpr UnarySpec spec = real_spec<SoftsignFormula>("Softsign");
+  static std::vector<Sample> samples() { return unary_samples(); }
+};
+OCIOR_OPERATOR(Softsign)
+
+// x where x > alpha, 0 elsewhere.
+struct ThresholdedRelu : Unary<ThresholdedRelu> {
+  static constexpr OpInfo info{.name = "ThresholdedRelu", .since = 10, .in_place = 1};
+  static constexpr UnarySpec spec = real_spec<ThresholdedReluFormula>("ThresholdedRelu");
+  static UnaryParameters read(const NodeReader& node) { return read_alpha(node, 1); }
+  static std::vector<Sample> samples() {
+    auto out = unary_samples();
+    out.push_back({.inputs = {{DType::kFloat, {4}, Fill::kZeros, {-1, 0.5, 0.75, 2}}}, .attributes = {{"alpha", 0.5f}}});
+    return out;
+  }
+};
+OCIOR_OPERATOR(ThresholdedRelu)
+
+// x + bias where x < -lambd, x - bias where x > lambd, 0 between.
+struct Shrink : Unary<Shrink> {
+  static constexpr OpInfo info{.name = "Shrink", .since = 9, .in_place = 1};
+  static constexpr UnarySpec spec = [] {
+    UnarySpec all = number_spec<ShrinkFormula>("Shrink");
+    all.natural = &unary_strip<ShrinkFormula, uint64_t>;
+    return all;
+  }();
+  static UnaryParameters read(const NodeReader& node) { return {node.number("lambd", 0.5f), node.number("bias", 0)}; }
+  static std::vector<Sample> samples() {
+    const std::initializer_list<DType> integers = {DType::kInt8,  DType::kInt16,  DType::kInt32,  DType::kInt64,
+                                                   DType::kUint8, DType::kUint16, DType::kUint32, DType::kUint64};
+    auto out = unary_samples(Fill::kNormal, integers);
+    for (const DType t : {DType::kFloat, DType::kInt32, DType::kInt64, DType::kUint8})
+      out.push_back({.inputs = {{t, {33}, Fill::kNormal}}, .attributes = {{"lambd", 1.5f}, {"bias", 1.5f}}});
+    return out;
+  }
+};
+OCIOR_OPERATOR(Shrink)
+
+// x * sigmoid(alpha * x).
+struct Swish : Unary<Swish> {
+  static constexpr OpInfo info{.name = "Swish", .since = 24, .in_place = 1};
+  static constexpr UnarySpec spec = real_spec<SwishFormula>("Swish");
+  static constexpr UnarySpec silu = real_spec<SwishFormula>("Swish", UnaryFn::kSilu);  // alpha is 1
+  static UnaryParameters read(const NodeReader& node) { return read_alpha(node, 1); }
+  Status run(CpuContext& c) const { return unary_run(parameters.p == 1 ? silu : spec, parameters, c); }
+  static std::vector<Sample> samples() {
+    auto out = unary_samples();
+    for (const float alpha : {0.5f, -1.0f, 0.0f})
+      out.push_back({.inputs = {{DType::kFloat, {33}, Fill::kNormal}}, .attributes = {{"alpha", alpha}}});
+    return out;
+  }
+};
+OCIOR_OPERATOR(Swish)
+
+// x * tanh(log(1 + exp(x))).
+struct Mish : Unary<Mish> {
+  static constexpr OpInfo info{.name = "Mish", .since = 18, .in_place = 1};
+  static constexpr UnarySpec spec = real_spec<MishFormula>("Mish");
+  static std::vector<Sample> samples() { return unary_samples(); }
+};
+OCIOR_OPERATOR(Mish)
+
 // min(max(x, lo), hi); bounds are attributes before opset 11 and scalar inputs, both optional, since. With lo > hi all become hi.
 struct Clip {
   static constexpr OpInfo info{.name = "Clip", .max_inputs = 3, .in_place = 1};
@@ -124,8 +257,10 @@ struct Clip {
     if (node.opset() >= 11) return op;
     if (node.opset() < 6) node.ignore("consumed_inputs");
     if (node.inputs() > 1) node.fail("bounds are attributes before opset 11, got {} inputs", node.inputs());
-    if (node.has("min")) op.lo = node.number("min", 0);
-    if (node.has("max")) op.hi = node.number("max", 0);
+    // Opset 6 says that without bounds those of float hold, which infinity is beyond of.
+    const float most = std::numeric_limits<float>::max();
+    if (node.has("min") || node.opset() >= 6) op.lo = node.number("min", -most);
+    if (node.has("max") || node.opset() >= 6) op.hi = node.number("max", most);
     return op;
   }
 
@@ -184,6 +319,8 @@ struct Clip {
     out.push_back(
         {.inputs = {{DType::kFloat, {77}, Fill::kSpecials}}, .attributes = {{"min", -1.0f}, {"max", 1.0f}}, .opset = 6});
     out.push_back({.inputs = {{DType::kFloat, {200, 700}}}, .attributes = {{"max", 0.5f}}, .opset = 1});
+    out.push_back({.inputs = {{DType::kFloat, {77}, Fill::kSpecials}}, .opset = 6});
+    out.push_back({.inputs = {{DType::kDouble, {77}, Fill::kSpecials}}, .opset = 6});
     return out;
   }
 

@@ -1,5 +1,5 @@
 // BatchNormalization (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html): x [n, c, ...] normalised per channel, with
-// given statistics or, in training mode (opset 14 on, by the reference), with those of the batch.
+// given statistics or, in training mode (by the reference), with those of the batch.
 #include <cmath>
 
 #include "ops/nn/numeric.h"
@@ -20,8 +20,10 @@ struct BatchNormalization {
     if (opset < 6) node.ignore("consumed_inputs");
     if (opset < 9) op.spatial = node.integer("spatial", 1) != 0;
     if (opset >= 14) op.training = node.integer("training_mode", 0) != 0;
-    const bool old_training = opset < 14 && (node.outputs() > 1 || (opset < 7 && node.integer("is_test", 0) == 0));
-    if (old_training) node.fail("training mode is supported from opset 14 on only; export the model for inference");
+    // Before opset 14 a node that names more outputs than y trains: running and saved statistics.
+    if (opset < 14) op.training = node.outputs() > 1;
+    if (opset < 7 && node.integer("is_test", 0) != 0 && op.training)
+      node.fail("is_test is set, which gives 1 output, but {} are named", node.outputs());
     if (opset >= 14 && node.outputs() > (op.training ? 3 : 1))
       node.fail("training_mode={} gives {} outputs, but {} are named", op.training ? 1 : 0, op.training ? 3 : 1, node.outputs());
     return op;
@@ -35,7 +37,7 @@ struct BatchNormalization {
       const Dims want = spatial ? Dims{x.size() > 1 ? x[1] : Dim(1)} : Dims(x.begin() + 1, x.end());
       for (int i = 1; i < 5; ++i) OCIOR_RETURN_IF_ERROR(check(c, i, want));
     }
-    for (int i = 1; i < c.outputs(); ++i) c.set(i, c.in(i + 2));
+    for (int i = 1; i < c.outputs(); ++i) c.set(i, c.in(i < 3 ? i + 2 : i));
     return infer_unary(c);
   }
 
@@ -46,7 +48,9 @@ struct BatchNormalization {
     const auto channel = [&](size_t i) { return static_cast<size_t>(static_cast<int64_t>(i) / p.inner % p.channels); };
     if (training) {
       const auto [batch_mean, batch_variance] = statistics(x, p);
-      for (int out : {1, 2}) {
+      for (const int out : {3, 4})
+        if (c.wants(out)) nn::store(c.out(out), out == 3 ? batch_mean : batch_variance);
+      for (const int out : {1, 2}) {
         if (!c.wants(out)) continue;
         std::vector<double> running = out == 1 ? mean : variance;
         for (size_t i = 0; i < running.size(); ++i)
@@ -126,6 +130,10 @@ struct BatchNormalization {
     add({2, 3, 4}, {3, 4}, {{"spatial", int64_t{0}}}, 7);
     add({2, 3, 4}, {3}, {{"is_test", int64_t{1}}}, 6);
     add({2, 3, 4, 5}, {3}, {{"training_mode", int64_t{1}}, {"momentum", 0.75f}}, 15, 3);
+    for (const int opset : {1, 6, 7, 9}) {
+      add({2, 3, 4}, {3}, {}, opset);
+      add({2, 3, 4}, {3}, {{"momentum", 0.75f}}, opset, 5);
+    }
     for (const DType dtype : {DType::kDouble, DType::kFloat16}) add({2, 3, 4}, {3}, {}, 0, 1, dtype);
     add({1, 64, 56, 56}, {64});
     out.back().bench = true;

@@ -14,6 +14,7 @@ struct Split {
   int64_t parts = 1;
   bool uneven = false;  // opset 18: equal parts may leave a smaller last one
   bool input = false;   // sizes come from input 1
+  bool floats = false;  // opset 1: they have the data's type
   std::vector<int64_t> sizes;
 
   static Split parse(const NodeReader& node) {
@@ -21,6 +22,7 @@ struct Split {
     op.axis = node.integer("axis", 0);
     op.parts = node.outputs();
     op.input = (node.opset() >= 13 || node.opset() == 1) && node.inputs() == 2;
+    op.floats = node.opset() == 1;
     if (node.inputs() == 2 && !op.input) node.fail("sizes are an attribute before opset 13, got 2 inputs");
     if (node.opset() < 13) op.sizes = node.integers("split");
     if (node.opset() >= 18) {
@@ -33,7 +35,7 @@ struct Split {
 
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(check_type(c, 0, kAnyType, "Split"));
-    OCIOR_RETURN_IF_ERROR(check_type(c, 1, kIndices, "Split"));
+    OCIOR_RETURN_IF_ERROR(check_type(c, 1, floats ? kIndices | kFloats : kIndices, "Split"));
     if (!ranked(c, 0)) {
       for (int i = 0; i < c.outputs(); ++i) c.set(i, c.dtype(0), std::nullopt);
       return {};
@@ -109,6 +111,8 @@ struct Split {
       out.push_back({.inputs = {{t, {2, 6}}}, .attributes = {{"axis", int64_t{1}}}, .opset = 13, .outputs = 2});
       out.push_back({.inputs = {{t, {5}}}, .attributes = {{"split", std::vector<int64_t>{1, 4}}}, .opset = 2, .outputs = 2});
     }
+    for (const DType t : {DType::kFloat, DType::kInt64})
+      out.push_back({.inputs = {{DType::kFloat, {6, 2}}, {t, {3}, Fill::kZeros, {2, 0, 4}}}, .opset = 1, .outputs = 3});
     out.push_back({.inputs = {{DType::kFloat, {80, 3 * 384}}}, .attributes = {{"axis", int64_t{1}}}, .opset = 13, .outputs = 3});
     return out;
   }
