@@ -1,5 +1,19 @@
 # Loops over elements that no kernel covers (integers, bools, double, strided rows): -O2 of g++ 12 leaves them scalar.
-file(GLOB ocior_ops_loops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/ops/typed.cpp ${CMAKE_SOURCE_DIR}/src/ops/math/*.cpp
-     ${CMAKE_SOURCE_DIR}/src/ops/logic/*.cpp ${CMAKE_SOURCE_DIR}/src/ops/quant/*.cpp ${CMAKE_SOURCE_DIR}/src/ops/tensor/where.cpp
-     ${CMAKE_SOURCE_DIR}/src/ops/nn/pool_ops.cpp ${CMAKE_SOURCE_DIR}/src/ops/image/resample.cpp)
+file(GLOB ocior_ops_loops CONFIGURE_DEPENDS
+     ${CMAKE_SOURCE_DIR}/src/ops/typed.cpp
+     ${CMAKE_SOURCE_DIR}/src/ops/image/resample.cpp
+     ${CMAKE_SOURCE_DIR}/src/ops/logic/*.cpp
+     ${CMAKE_SOURCE_DIR}/src/ops/math/*.cpp
+     ${CMAKE_SOURCE_DIR}/src/ops/nn/pool_ops.cpp
+     ${CMAKE_SOURCE_DIR}/src/ops/quant/*.cpp
+     ${CMAKE_SOURCE_DIR}/src/ops/tensor/top_k.cpp
+     ${CMAKE_SOURCE_DIR}/src/ops/tensor/where.cpp)
 set_source_files_properties(${ocior_ops_loops} PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>")
+
+# Of the string operators: regular expressions in linear time, and the case of letters.
+find_path(OCIOR_RE2_INCLUDE re2/re2.h REQUIRED)
+find_library(OCIOR_RE2 re2 REQUIRED)
+find_path(OCIOR_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+find_library(OCIOR_UTF8PROC utf8proc REQUIRED)
+target_include_directories(ocior_ops SYSTEM PRIVATE ${OCIOR_RE2_INCLUDE} ${OCIOR_UTF8PROC_INCLUDE})
+target_link_libraries(ocior_ops PRIVATE ${OCIOR_RE2} ${OCIOR_UTF8PROC})

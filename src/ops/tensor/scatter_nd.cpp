@@ -4,29 +4,12 @@
 #include "ops/move.h"
 #include "ops/shape_data.h"
 #include "ops/shapes.h"
+#include "ops/tensor/combine.h"
 #include "ops/tensor/indices.h"
 #include "ops/typed.h"
 
 namespace ocior::ops {
 namespace {
-
-enum class Combine { kReplace, kAdd, kMul, kMax, kMin };
-
-template <class C>
-C combined(Combine how, C a, C b) {
-  switch (how) {
-    case Combine::kAdd:
-      if constexpr (std::is_same_v<C, double>) return a + b;
-      else return static_cast<C>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
-    case Combine::kMul:
-      if constexpr (std::is_same_v<C, double>) return a * b;
-      else return static_cast<C>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
-    case Combine::kMax: return a != a || a > b ? a : b;
-    case Combine::kMin: return a != a || a < b ? a : b;
-    case Combine::kReplace: break;
-  }
-  return b;
-}
 
 struct Operand {
   DType dtype;
@@ -40,17 +23,7 @@ struct ScatterND {
   static constexpr OpInfo info{.name = "ScatterND", .since = 11, .min_inputs = 3, .max_inputs = 3, .in_place = 1};
   Combine how = Combine::kReplace;
 
-  static ScatterND parse(const NodeReader& node) {
-    ScatterND op;
-    if (node.opset() < 16) return op;
-    const std::string how = node.text("reduction", "none");
-    if (how == "add") op.how = Combine::kAdd;
-    else if (how == "mul") op.how = Combine::kMul;
-    else if (how == "max" && node.opset() >= 18) op.how = Combine::kMax;
-    else if (how == "min" && node.opset() >= 18) op.how = Combine::kMin;
-    else if (how != "none") node.fail("reduction is '{}'; expected none, add, mul or (since opset 18) max, min", how);
-    return op;
-  }
+  static ScatterND parse(const NodeReader& node) { return {parse_combine(node)}; }
 
   Status infer(ShapeContext& c) const {
     const TypeSet allowed = how == Combine::kReplace ? kAnyType : kNumbers | kBools;
