@@ -103,6 +103,8 @@ struct FlexAttention {
 
   Status reference(RefContext& c) const {
     const FlexExtents e = flex_extents(c.in(kQ).shape(), c.in(kK).shape(), c.in(kV).shape());
+    // A running graph plans no output of an operator with subgraphs.
+    OCIOR_RETURN_IF_ERROR(c.allocate(0, c.in(kQ).dtype(), {e.batch, e.heads, e.rows, e.v_dim}));
     OCIOR_ASSIGN(Tensor scores, Tensor::allocate(precision_for(c.in(kQ).dtype()), {e.batch, e.heads, e.rows, e.keys}));
     nn::store(scores, products(c, e));
     if (has_score_mod) {
