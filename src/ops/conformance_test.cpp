@@ -120,7 +120,10 @@ std::vector<const OpEntry*> entries() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, Conformance, testing::ValuesIn(entries()), [](const auto& info) {
-  return (info.param->info->domain.empty() ? "" : "ocior_") + std::string(info.param->info->name);
+  const OpInfo& op = *info.param->info;
+  std::string name = op.domain.empty() ? "" : op.domain == kOcior ? "ocior_" : fmt::format("{}_", op.domain);
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name.append(op.name);
 });
 
 TEST(Manifest, IsSortedAndWithoutDoubles) {

@@ -452,7 +452,7 @@ std::vector<Sample> Attention::samples() {
     if (!k.lengths.empty()) s.inputs.push_back({.dtype = DType::kInt64, .shape = {std::ssize(k.lengths)}, .values = k.lengths});
     s.attributes = k.more;
     s.outputs = k.outputs;
-    s.tolerance = k.dtype == DType::kFloat16 ? 1e-3 : 3e-6;
+    s.tolerance = bits_of(k.dtype) == 16 ? 8e-3 : 3e-6;
     out.push_back(std::move(s));
   };
   const Shape q4{2, 4, 5, 8}, k4{2, 2, 7, 8}, v4{2, 2, 7, 6}, q3{2, 5, 32}, k3{2, 7, 16}, v3{2, 7, 12}, s4{2, 2, 5, 8};
@@ -504,7 +504,8 @@ std::vector<Sample> Attention::samples() {
   add({.q = {2, 4, 0, 8}, .k = k4, .v = v4});
   add({.q = {0, 4, 5, 8}, .k = {0, 2, 7, 8}, .v = {0, 2, 7, 6}, .outputs = 3});
   add({.q = q4, .k = {2, 2, 0, 8}, .v = {2, 2, 0, 6}});
-  for (const DType dtype : {DType::kDouble, DType::kFloat16}) add({.q = q4, .k = k4, .v = v4, .outputs = 3, .dtype = dtype});
+  for (const DType dtype : {DType::kDouble, DType::kFloat16, DType::kBFloat16})
+    add({.q = q4, .k = k4, .v = v4, .outputs = 3, .dtype = dtype});
   add({.q = {1, 12, 128, 64}, .k = {1, 12, 128, 64}, .v = {1, 12, 128, 64}});
   out.back().bench = true;
   return out;

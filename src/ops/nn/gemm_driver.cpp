@@ -79,13 +79,18 @@ void Weights::add(PrepareContext& c, const Plain& plain, int64_t n, int64_t k, P
 }
 
 std::unique_ptr<Prepared> Weights::make(PrepareContext& c, int i, const Plain& plain, int64_t m, int64_t n, int64_t k) {
+  auto weights = pack(c, plain, m, n, k);
+  c.release(i);
+  return weights;
+}
+
+std::unique_ptr<Weights> Weights::pack(PrepareContext& c, const Plain& plain, int64_t m, int64_t n, int64_t k) {
   auto weights = std::make_unique<Weights>();
   weights->n_ = n, weights->k_ = k, weights->wanted_ = c.precision();
   const Precision fewest = product_precision(c.precision(), m < 0 ? 1 : m, n, k);
   const Precision most = m < 0 ? product_precision(c.precision(), INT64_MAX, n, k) : fewest;
   weights->add(c, plain, n, k, fewest);
   if (most != fewest) weights->add(c, plain, n, k, most);
-  c.release(i);
   return weights;
 }
 
@@ -144,8 +149,12 @@ class OneProduct final : public BatchOperands {
 }  // namespace
 
 void multiply_packed(CpuContext& c, GemmArgs args, void* scratch) {
+  multiply_with(c, *weights_of(c.prepared()), args, scratch);
+}
+
+void multiply_with(CpuContext& c, const Weights& weights, GemmArgs args, void* scratch) {
   if (args.m == 0 || args.n == 0) return;
-  weights_of(c.prepared())->choose(args);
+  weights.choose(args);
   multiply(c, args, scratch);
 }
 

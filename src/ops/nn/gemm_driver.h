@@ -26,6 +26,8 @@ class Weights final : public Prepared {
   // Asks `c` to pack input `i`, whose values are `plain`, and releases its plain bytes. m: rows of the product where known, else
   // -1.
   static std::unique_ptr<Prepared> make(PrepareContext& c, int i, const Plain& plain, int64_t m, int64_t n, int64_t k);
+  // The same without releasing anything: for an input that holds several matrices.
+  static std::unique_ptr<Weights> pack(PrepareContext& c, const Plain& plain, int64_t m, int64_t n, int64_t k);
 
   // What a product of m rows computes with: sets b and precision of `args`.
   void choose(GemmArgs& args) const;
@@ -58,6 +60,8 @@ size_t plain_scratch(const KernelTable& kernels, int workers, int64_t batch, int
 
 // One product with the run's packed weights. Scratch: packed_scratch() bytes.
 void multiply_packed(CpuContext& c, GemmArgs args, void* scratch);
+// One product with `weights`. Scratch: packed_scratch() bytes.
+void multiply_with(CpuContext& c, const Weights& weights, GemmArgs args, void* scratch);
 // One product with a plain right operand, in `highest`. Scratch: plain_scratch() bytes of a batch of 1.
 void multiply_plain(CpuContext& c, const GemmArgs& args, const Plain& plain, void* scratch);
 

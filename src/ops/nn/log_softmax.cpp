@@ -11,7 +11,7 @@ struct LogSoftmax {
   static LogSoftmax parse(const NodeReader& node) { return {nn::SoftmaxAttributes::parse(node)}; }
   Status infer(ShapeContext& c) const { return attributes.infer(c); }
   Status reference(RefContext& c) const {
-    return attributes.reference(c, [](double x, double sum) { return x - std::log(sum); });
+    return attributes.reference(c, [](double x, double, double sum) { return x - std::log(sum); });
   }
   size_t scratch(const BindContext& c) const { return attributes.scratch(c); }
   double work(const BindContext& c) const { return nn::SoftmaxAttributes::work(c); }

@@ -40,19 +40,29 @@ struct SoftmaxAttributes {
     return infer_unary(c);
   }
 
-  // y = finish(x - max, sum of exp(x - max)) of every lane.
+  // y = finish(x - max, exp(x - max), sum of exp(x - max)) of every lane. In 16 bits each step of the standard's function rounds.
   template <class Finish>
   Status reference(RefContext& c, Finish finish) const {
     const std::vector<double> x = doubles(c.in(0));
     if (x.empty()) return {};
+    const DType dtype = c.in(0).dtype();
+    const auto round = [dtype](double v) {
+      if (bits_of(dtype) > 16) return v;
+      uint16_t bits = 0;
+      set_double(dtype, &bits, 0, v);
+      return get_double(dtype, &bits, 0);
+    };
     std::vector<double> y(x.size());
     const Lanes l = lanes_of(c.in(0).shape(), axis, flatten);
     for (int64_t lane = 0; lane < l.outer * l.inner; ++lane) {
       const auto at = [&](int64_t i) { return static_cast<size_t>((lane / l.inner * l.n + i) * l.inner + lane % l.inner); };
       double max = -INFINITY, sum = 0;
       for (int64_t i = 0; i < l.n; ++i) max = std::fmax(max, x[at(i)]);
-      for (int64_t i = 0; i < l.n; ++i) sum += std::exp(x[at(i)] - max);
-      for (int64_t i = 0; i < l.n; ++i) y[at(i)] = finish(x[at(i)] - max, sum);
+      for (int64_t i = 0; i < l.n; ++i) sum += round(std::exp(round(x[at(i)] - max)));
+      for (int64_t i = 0; i < l.n; ++i) {
+        const double d = round(x[at(i)] - max);
+        y[at(i)] = finish(d, round(std::exp(d)), round(sum));
+      }
     }
     store(c.out(0), y);
     return {};
