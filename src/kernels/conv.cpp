@@ -118,13 +118,15 @@ void gather_every_other(const float* x, int64_t plane, const RowPiece* pieces, i
       const float* from = x + row * plane + p.from;
       float* to = y + row * ld + p.to;
       for (int64_t i = 0; i < p.lo; ++i) to[i] = 0;
-      for (int64_t i = p.lo; i < p.hi; i += kLanes) {
+      int64_t i = p.lo;
+      for (; i + kLanes < p.hi; i += kLanes) store(even_lanes(load(from + 2 * i), load(from + 2 * i + kLanes)), to + i);
+      if (i < p.hi) {
         const int64_t last = 2 * (p.hi - i) - 1;  // elements from here to the last one
         store(
             even_lanes(load_lanes(from + 2 * i, between(0, last)), load_lanes(from + 2 * i + kLanes, between(0, last - kLanes))),
             to + i);
       }
-      for (int64_t i = p.hi; i < p.n; ++i) to[i] = 0;
+      for (i = p.hi; i < p.n; ++i) to[i] = 0;
     }
 }
 

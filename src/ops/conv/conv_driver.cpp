@@ -147,6 +147,15 @@ void gather_strip(const KernelTable& kernels, const Geometry& g, const float* x,
   const int64_t plane = g.plane(), k = taps * channels + (ones ? 1 : 0);
   const int64_t step = g.axes[static_cast<size_t>(g.spatial - 1)].stride;
   RowPiece pieces[Pixels::kMost + 1];
+  const int64_t whole = g.spatial == 1 && is_pointwise(g) ? (end - begin) / panel : 0;
+  if (whole > 0) {  // channel by channel, each read as one stretch
+    pieces[0] = {.n = panel, .hi = panel};
+    for (int64_t c = 0; c < channels; ++c)
+      kernels.gather_rows_f32(x + c * plane + begin, panel, 1, pieces, 1, to + c * panel, panel * k, whole);
+    if (ones)
+      for (int64_t i = 0; i < whole; ++i) std::fill_n(to + (i * k + k - 1) * panel, panel, 1.0f);
+    begin += whole * panel, to += whole * panel * k;
+  }
   for (int64_t p = begin; p < end; p += panel, to += panel * k) {
     const int64_t stop = std::min(end, p + panel);
     const Pixels pixels(g, p, stop);
