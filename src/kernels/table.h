@@ -127,6 +127,28 @@ struct LayerNormArgs {
   bool rms = false;  // y = s / sqrt(mean(s²) + epsilon) * gamma
 };
 
+// A piece of a row that is gathered for a convolution: n elements, of which [lo, hi) come from x + from + i * step, others are 0.
+struct RowPiece {
+  int64_t to = 0, from = 0;  // where the piece begins in the row; x's offset of element 0, which may lie outside when lo > 0
+  int64_t n = 0, lo = 0, hi = 0;
+};
+
+// One channel of a depthwise convolution, clip(sum of w * x + bias, lo, hi). The padded x holds its columns by their remainder by
+// stride_w: for each (out_h - 1) * stride_h + (kernel_h - 1) * dilation_h + 1 rows, ldx apart, of every stride_w-th column.
+struct DepthwiseArgs {
+  const float* x = nullptr;  // readable for kSlack elements behind the last one that a sum needs
+  int64_t ldx = 0;
+  const float* w = nullptr;  // [kernel_h, kernel_w]
+  float* y = nullptr;        // [out_h, out_w], dense
+  int64_t out_h = 0, out_w = 0;
+  int64_t kernel_h = 0, kernel_w = 0;
+  int64_t stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
+  float bias = 0;
+  float lo = -__builtin_inff(), hi = __builtin_inff();
+
+  static constexpr int64_t kSlack = 16;
+};
+
 struct KernelTable {
   const char* name;  // "generic", "avx2", "avx512", "amx"
 #define KERNEL(name, ret, ...) ret (*name)(__VA_ARGS__);

@@ -23,11 +23,13 @@ constexpr Pass kPipeline[] = {
     {"share-common", kBasic, share_common},
     {"fold-comparisons", kBasic, fold_comparisons},
     {"merge-transposes", kBasic, merge_transposes},
+    // Fused operators.
     {"fuse-layer-norm", kExtended, fuse_layer_norm},
     {"fuse-gelu", kExtended, fuse_gelu},
     {"fuse-linear", kExtended, fuse_linear},
     {"fuse-bias", kExtended, fuse_bias},
     {"fuse-activation", kExtended, fuse_activation},
+    {"fuse-conv", kExtended, fuse_conv},
     {"fuse-attention", kExtended, fuse_attention},
     {"fuse-qkv", kExtended, fuse_qkv},
     {"fuse-residual", kExtended, fuse_residual},
