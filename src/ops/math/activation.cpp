@@ -153,7 +153,9 @@ OCIOR_OPERATOR(HardSigmoid)
 struct Celu : Unary<Celu> {
   static constexpr OpInfo info{.name = "Celu", .since = 12, .in_place = 1};
   static constexpr UnarySpec spec = real_spec<CeluFormula>("Celu");
+  static constexpr UnarySpec elu = real_spec<CeluFormula>("Celu", UnaryFn::kElu);  // alpha is 1
   static UnaryParameters read(const NodeReader& node) { return read_alpha(node, 1); }
+  Status run(CpuContext& c) const { return unary_run(parameters.p == 1 ? elu : spec, parameters, c); }
   static std::vector<Sample> samples() {
     auto out = unary_samples();
     out.push_back({.inputs = {{DType::kFloat, {33}, Fill::kNormal}}, .attributes = {{"alpha", 2.0f}}, .opset = 12});
@@ -171,6 +173,17 @@ struct Selu : Unary<Selu> {
     return {node.number("alpha", first ? 1.6732f : 1.67326319217681884765625f),
             node.number("gamma", first ? 1.0507f : 1.05070102214813232421875f)};
   }
+  Status run(CpuContext& c) const {
+    if (c.in(0).dtype != DType::kFloat) return unary_run(spec, parameters, c);
+    const auto alpha = static_cast<float>(parameters.p), gamma = static_cast<float>(parameters.q);
+    const KernelTable& k = c.kernels();
+    for_items(c, c.in(0).count(), 1, [&](int64_t begin, int64_t end) {
+      float* y = c.out(0).as<float>() + begin;
+      k.unary_f32(UnaryFn::kElu, c.in(0).as<const float>() + begin, y, end - begin, alpha, 0);
+      k.binary_f32(BinaryFn::kMul, y, 1, &gamma, 0, y, end - begin);
+    });
+    return {};
+  }
   static std::vector<Sample> samples() {
     auto out = unary_samples();
     out.push_back({.inputs = {{DType::kFloat, {33}, Fill::kNormal}}, .attributes = {{"alpha", 2.0f}, {"gamma", 3.0f}}});
@@ -186,6 +199,15 @@ OCIOR_OPERATOR(Selu)
 struct Softsign : Unary<Softsign> {
   static constexpr OpInfo info{.name = "Softsign", .in_place = 1};
   static constexpr UnarySpec spec = real_spec<SoftsignFormula>("Softsign");
+  Status run(CpuContext& c) const {
+    if (c.in(0).dtype != DType::kFloat) return unary_run(spec, parameters, c);
+    for_items(c, c.in(0).count(), 1, [&](int64_t begin, int64_t end) {
+      const auto* x = c.in(0).as<const float>();
+      auto* y = c.out(0).as<float>();
+      for (int64_t i = begin; i < end; ++i) y[i] = x[i] / (1 + std::fabs(x[i]));
+    });
+    return {};
+  }
   static std::vector<Sample> samples() { return unary_samples(); }
 };
 OCIOR_OPERATOR(Softsign)
@@ -243,6 +265,21 @@ OCIOR_OPERATOR(Swish)
 struct Mish : Unary<Mish> {
   static constexpr OpInfo info{.name = "Mish", .since = 18, .in_place = 1};
   static constexpr UnarySpec spec = real_spec<MishFormula>("Mish");
+  Status run(CpuContext& c) const {
+    if (c.in(0).dtype != DType::kFloat) return unary_run(spec, parameters, c);
+    const KernelTable& k = c.kernels();
+    for_items(c, c.in(0).count(), 1, [&](int64_t begin, int64_t end) {
+      alignas(64) float gate[kStrip];
+      for (int64_t at = begin; at < end; at += kStrip) {
+        const int64_t n = std::min(kStrip, end - at);
+        const float* x = c.in(0).as<const float>() + at;
+        k.unary_f32(UnaryFn::kSoftplus, x, gate, n, 0, 0);
+        k.unary_f32(UnaryFn::kTanh, gate, gate, n, 0, 0);
+        k.binary_f32(BinaryFn::kMul, x, 1, gate, 1, c.out(0).as<float>() + at, n);
+      }
+    });
+    return {};
+  }
   static std::vector<Sample> samples() { return unary_samples(); }
 };
 OCIOR_OPERATOR(Mish)

@@ -126,9 +126,12 @@ struct SwiGLU {
     const KernelTable& k = c.kernels();
     for_items(c, a.count(), 1, [&](int64_t begin, int64_t end) {
       if (a.dtype != DType::kFloat || alpha != 1) return gate(a.dtype, a.data, b.data, y.data, begin, end);
-      float* part = y.as<float>() + begin;
-      k.unary_f32(UnaryFn::kSilu, a.as<const float>() + begin, part, end - begin, 0, 0);
-      k.binary_f32(BinaryFn::kMul, part, 1, b.as<const float>() + begin, 1, part, end - begin);
+      alignas(64) float gates[kStrip];  // apart from the output, which may lie over a, and a may be b
+      for (int64_t at = begin; at < end; at += kStrip) {
+        const int64_t n = std::min(kStrip, end - at);
+        k.unary_f32(UnaryFn::kSilu, a.as<const float>() + at, gates, n, 0, 0);
+        k.binary_f32(BinaryFn::kMul, gates, 1, b.as<const float>() + at, 1, y.as<float>() + at, n);
+      }
     });
     return {};
   }

@@ -24,8 +24,10 @@ struct Hardmax {
     const TensorView& x = c.in(0);
     if (x.count() == 0) return {};
     const nn::Lanes l = nn::lanes_of(x.shape, attributes.axis, attributes.flatten);
-    for_items(c, l.outer * l.inner, l.n,
-              [&](int64_t begin, int64_t end) { mark(x.dtype, x.data, c.out(0).data, l, begin, end); });
+    for_items(c, l.outer * l.inner, l.n, [&](int64_t begin, int64_t end) {
+      if (x.dtype == DType::kFloat) mark_floats(x.as<const float>(), c.out(0).as<float>(), l, begin, end);
+      else mark(x.dtype, x.data, c.out(0).data, l, begin, end);
+    });
     return {};
   }
   static std::vector<Sample> samples() {
@@ -35,6 +37,18 @@ struct Hardmax {
   }
 
  private:
+  static void mark_floats(const float* x, float* y, const nn::Lanes& l, int64_t begin, int64_t end) {
+    for (int64_t lane = begin; lane < end; ++lane) {
+      const int64_t first = lane / l.inner * l.n * l.inner + lane % l.inner;
+      int64_t best = 0;
+      float largest = x[first];
+      for (int64_t i = 1; i < l.n && !std::isnan(largest); ++i)
+        if (!(x[first + i * l.inner] <= largest)) best = i, largest = x[first + i * l.inner];  // greater, or NaN
+      for (int64_t i = 0; i < l.n; ++i) y[first + i * l.inner] = 0;
+      y[first + best * l.inner] = 1;
+    }
+  }
+
   // Lanes [begin, end). As in ArgMax, NaN counts as the largest.
   static void mark(DType t, const void* x, void* y, const nn::Lanes& l, int64_t begin, int64_t end) {
     const auto value = [&](int64_t at) {

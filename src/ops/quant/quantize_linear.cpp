@@ -2,7 +2,6 @@
 // zero point itself (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html). Integer results are the same bits on every
 // machine.
 #include <cmath>
-#include <limits>
 
 #include "ops/move.h"
 #include "ops/quant/scale.h"
@@ -49,26 +48,17 @@ void quantize_strip(const Operands& o, int64_t at, int64_t n, int64_t first_scal
   copy_elements(o.y_type, o.y, at, narrow, 0, n);
 }
 
-// The same in float. Clamping before rounding gives what rounding first does, as the bounds are integers; adding and taking away
-// 1.5 * 2^23 rounds halves to even below 2^22, where the bounds keep the values.
+// The same in float.
 template <class Y>
 void quantize_floats(const Operands& o, int64_t at, int64_t n, int64_t first_scale, int64_t step) {
-  constexpr float kRounder = 12582912.0f;
-  constexpr auto kLow = static_cast<float>(std::numeric_limits<Y>::min()),
-                 kHigh = static_cast<float>(std::numeric_limits<Y>::max());
   const float *x = static_cast<const float*>(o.x) + at, *scale = static_cast<const float*>(o.scale) + first_scale;
   const Y none = 0, *zero = o.zero ? static_cast<const Y*>(o.zero) + first_scale : &none;
   Y* y = static_cast<Y*>(o.y) + at;
-  const auto one = [](float v, float s, float z) {
-    const float q = v / s, lo = kLow - z, hi = kHigh - z;
-    const float above = q > lo ? q : lo, inside = above < hi ? above : hi;
-    return static_cast<Y>(static_cast<int32_t>(inside + kRounder - kRounder + z));
-  };
   if (step == 0) {
     const float s = *scale, z = *zero;
-    for (int64_t i = 0; i < n; ++i) y[i] = one(x[i], s, z);
+    for (int64_t i = 0; i < n; ++i) y[i] = quant::quantized<Y>(x[i] / s, z);
   } else {
-    for (int64_t i = 0; i < n; ++i) y[i] = one(x[i], scale[i], o.zero ? static_cast<float>(zero[i]) : 0.0f);
+    for (int64_t i = 0; i < n; ++i) y[i] = quant::quantized<Y>(x[i] / scale[i], o.zero ? static_cast<float>(zero[i]) : 0.0f);
   }
 }
 
@@ -290,14 +280,18 @@ struct DynamicQuantizeLinear {
   };
   static int64_t chunks(int64_t n) { return n / kChunk + (n % kChunk != 0); }
 
-  // NaN is passed over.
+  // NaN is passed over. Several running bounds, so that the loop has no chain from element to element.
   static Bounds bounds(const float* x, int64_t n) {
-    Bounds b;
-    for (int64_t i = 0; i < n; ++i) {
-      b.lo = x[i] < b.lo ? x[i] : b.lo;
-      b.hi = x[i] > b.hi ? x[i] : b.hi;
-    }
-    return b;
+    constexpr int64_t kLanes = 16;
+    float lo[kLanes] = {}, hi[kLanes] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes)
+      for (int64_t j = 0; j < kLanes; ++j) {
+        lo[j] = x[i + j] < lo[j] ? x[i + j] : lo[j];
+        hi[j] = x[i + j] > hi[j] ? x[i + j] : hi[j];
+      }
+    for (; i < n; ++i) lo[0] = std::min(lo[0], x[i]), hi[0] = std::max(hi[0], x[i]);
+    return {*std::min_element(lo, lo + kLanes), *std::max_element(hi, hi + kLanes)};
   }
   static Found found(const Bounds& b) {
     const float scale = (b.lo == b.hi ? 1.0f : b.hi - b.lo) / 255.0f;

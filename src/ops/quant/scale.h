@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 
 #include "ops/loops.h"
 #include "ops/shape_data.h"
@@ -27,6 +28,17 @@ inline double saturated(double v, const Range& r) { return v > r.hi ? r.hi : v >
 // v rounded to float, float16 or bfloat16; other types keep it. Products and quotients of two values of such a type, rounded to
 // double first, round to the same value.
 double rounded(DType t, double v);
+
+// saturate(round(q) + zero) for 8- and 16-bit types, NaN as above. Clamping before rounding gives what rounding first does, as
+// the bounds are integers; adding and taking away 1.5 * 2^23 rounds halves to even below 2^22, where the bounds keep the values.
+template <class Y>
+Y quantized(float q, float zero) {
+  constexpr float kRounder = 12582912.0f;
+  const float lo = static_cast<float>(std::numeric_limits<Y>::min()) - zero;
+  const float hi = static_cast<float>(std::numeric_limits<Y>::max()) - zero;
+  const float above = q > lo ? q : lo, inside = above < hi ? above : hi;
+  return static_cast<Y>(static_cast<int32_t>(inside + kRounder - kRounder + zero));
+}
 
 // Scale of an element at (outer, d, inner) of the cut at the axis: outer * outer_step + d / block * axis_step + inner *
 // inner_step.

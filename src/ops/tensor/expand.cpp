@@ -184,7 +184,7 @@ struct Range {
   static constexpr OpInfo info{.name = "Range", .since = 11, .min_inputs = 3, .max_inputs = 3};
 
   static Range parse(const NodeReader& node) {
-    if (node.opset() >= 27) node.ignore("stash_type");
+    if (node.opset() >= kNewestOpset) node.ignore("stash_type");  // of opset 27, which is read as the newest known
     return {};
   }
 
@@ -240,6 +240,7 @@ struct Range {
       add(t, 5, 1, 1);
     }
     add(DType::kFloat, 0.5, 2.1, 0.25);
+    out.back().attributes = {{"stash_type", int64_t{1}}};
     return out;
   }
 

@@ -1,0 +1,118 @@
+// Products of 8-bit matrices with exact sums that wrap around in 32 bits: the operands with their zero points, an obvious way for
+// references, and a fast one over tiles for runs. Thread-safe.
+#pragma once
+
+#include "ops/nn/numeric.h"
+#include "ops/quant/scale.h"
+
+namespace ocior::ops::quant {
+
+// A tensor's type, shape and bytes, in a reference and in a run.
+struct Operand {
+  DType dtype = DType::kUndefined;
+  std::span<const int64_t> shape;
+  const void* data = nullptr;
+
+  Operand() = default;
+  explicit Operand(const Tensor& t) : dtype(t.dtype()), shape(t.shape()), data(t.data()) {}
+  explicit Operand(const TensorView& t) : dtype(t.dtype), shape(t.shape), data(t.data) {}
+};
+
+// Number of the matrix of `own` batch axes that belongs to matrix `index` of the batch axes `all`.
+int64_t batch_index(std::span<const int64_t> own, std::span<const int64_t> all, int64_t index);
+
+// Zero points or scales: one, one per row of a (shape [m] or [..., m, 1]), or one per column of b ([n] or [..., 1, n]).
+class Lanes {
+ public:
+  // `matrix`: the operand's shape; `lanes`: its rows or columns.
+  static Result<Lanes> make(const Operand& values, std::span<const int64_t> matrix, bool rows, std::string_view op);
+
+  bool given() const { return values_.data != nullptr; }
+  bool single() const { return lanes_ == 1 && own_.empty(); }
+  // Of lane `lane` of matrix `matrix` of the operand.
+  double at(int64_t matrix, int64_t lane) const {
+    const int64_t base = own_.empty() ? 0 : batch_index(own_, all_, matrix) * lanes_;
+    return get_double(values_.dtype, values_.data, base + (lanes_ == 1 ? 0 : lane));
+  }
+  double or_zero(int64_t matrix, int64_t lane) const { return given() ? at(matrix, lane) : 0; }
+
+ private:
+  Operand values_;
+  std::span<const int64_t> own_, all_;
+  int64_t lanes_ = 1;
+};
+
+// One multiplication with its operands: batch of [m, k] * [k, n], 1-D operands promoted.
+struct Product {
+  Operand a, b;
+  Lanes a_zero, b_zero;
+  std::span<const int64_t> a_batch, b_batch, batch;
+  int64_t matrices = 1, m = 1, n = 1, k = 0;
+
+  static Result<Product> make(const Operand& a, const Operand& b, const Operand* a_zero, const Operand* b_zero,
+                              std::span<const int64_t> y, std::string_view op);
+  int64_t a_matrix(int64_t i) const { return batch_index(a_batch, batch, i); }
+  int64_t b_matrix(int64_t i) const { return batch_index(b_batch, batch, i); }
+};
+
+// Element by element: `finish(matrix, row, column, sum)` takes each sum, of C (uint32_t: wrapping; or double).
+template <class C, class F>
+void multiply_plainly(const Product& p, F&& finish) {
+  for (int64_t i = 0; i < p.matrices; ++i) {
+    const int64_t a_matrix = p.a_matrix(i), b_matrix = p.b_matrix(i);
+    for (int64_t row = 0; row < p.m; ++row)
+      for (int64_t column = 0; column < p.n; ++column) {
+        C sum = 0;
+        const double a_zero = p.a_zero.or_zero(a_matrix, row), b_zero = p.b_zero.or_zero(b_matrix, column);
+        for (int64_t t = 0; t < p.k; ++t) {
+          const double x = get_double(p.a.dtype, p.a.data, (a_matrix * p.m + row) * p.k + t) - a_zero;
+          const double z = get_double(p.b.dtype, p.b.data, (b_matrix * p.k + t) * p.n + column) - b_zero;
+          if constexpr (std::is_same_v<C, double>) sum += x * z;
+          else sum += static_cast<uint32_t>(static_cast<int32_t>(x * z));
+        }
+        finish(i, row, column, sum);
+      }
+  }
+}
+
+inline constexpr int64_t kRows = 128, kColumns = 128, kDepth = 256;  // of a tile
+
+// A worker's memory.
+struct Tile {
+  float *a, *b, *c;
+  int32_t* sums;  // [rows, columns] of the tile
+  std::byte *a_packed, *b_packed;
+
+  static Tile carve(nn::Carver& carver, const KernelTable& kernels, int64_t m, int64_t n, int64_t k);
+};
+
+// The sums of rows [row, row + rows) and columns [column, column + columns) of matrix i into tile.sums.
+void multiply_tile(const KernelTable& kernels, const Product& p, int64_t i, int64_t row, int64_t rows, int64_t column,
+                   int64_t columns, const Tile& tile);
+
+// Scratch of multiply_by_tiles() for operands in inputs a and b.
+size_t tile_scratch(const BindContext& c, int a, int b);
+
+// All tiles over the team: `finish(matrix, row, rows, column, columns, sums)` takes each.
+template <class F>
+void multiply_by_tiles(CpuContext& c, const Product& p, F&& finish) {
+  const KernelTable& kernels = c.kernels();
+  nn::Carver counter;
+  Tile::carve(counter, kernels, p.m, p.n, p.k);
+  const int64_t across = nn::chunks_of(p.n, kColumns), down = nn::chunks_of(p.m, kRows);
+  c.team().parallel_for(p.matrices * across * down, c.stop(), [&](int64_t task, int worker) {
+    nn::Carver carver(static_cast<std::byte*>(c.scratch()) + static_cast<size_t>(worker) * counter.used());
+    const Tile tile = Tile::carve(carver, kernels, p.m, p.n, p.k);
+    const int64_t i = task / (across * down), row = task / across % down * kRows, column = task % across * kColumns;
+    const int64_t rows = std::min(kRows, p.m - row), columns = std::min(kColumns, p.n - column);
+    multiply_tile(kernels, p, i, row, rows, column, columns, tile);
+    finish(i, row, rows, column, columns, tile.sums);
+  });
+}
+
+// infer(): output 0 as MatMul has it, for operands in inputs a and b.
+Status infer_product(ShapeContext& c, int a, int b, DType dtype, std::string_view op);
+// Checks the zero points or scales in input i of the operand in input `of`, once both shapes are numbers.
+Status check_lanes(ShapeContext& c, int i, int of, bool rows, std::string_view op);
+
+}  // namespace ocior::ops::quant
