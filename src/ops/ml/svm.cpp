@@ -36,8 +36,9 @@ struct Svm {
   }
   // Cuts the vectors into `n` or, when n is 0, the coefficients into one vector for each of `rows`.
   void cut(const NodeReader& node, int64_t n, int64_t rows) {
+    if (n < 0) return node.fail("there are {} support vectors; expected 0 or more", n);
     const auto have = static_cast<int64_t>(n > 0 ? vectors.size() : coefficients.size()), parts = n > 0 ? n : rows;
-    if (n < 0 || have == 0 || have % parts != 0) {
+    if (have == 0 || have % parts != 0) {
       node.fail("there are {} {} for {} vectors; expected as many for each", have,
                 n > 0 ? "numbers of support vectors" : "coefficients", n > 0 ? n : rows);
       return;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <span>
+#include <utility>
 
 #include "ops/typed.h"
 
@@ -72,8 +74,9 @@ Status TreeEnsembleModel::reference(RefContext& c, std::string_view op, Finish f
 namespace {
 
 constexpr int kLanes = 8;                    // walks that advance together: they hide each other's latency
-constexpr int64_t kBlockRows = 64;           // rows that a tree is taken over at a time
-constexpr int64_t kMostBlockUsed = 4096;     // features, and
+constexpr int64_t kTileRows = 64;            // rows whose features lie together: kTileRows of one feature, then of the next
+constexpr int64_t kBlockRows = 256;          // rows that a tree is taken over at a time, in tiles
+constexpr int64_t kMostBlockUsed = 1024;     // features, and
 constexpr int64_t kMostBlockTargets = 1024;  // targets of a block; with more, rows go one by one
 constexpr int64_t kTasks = 16;               // pieces that work on few rows is cut into, by groups of trees
 constexpr int64_t kGroupTrees = 16;          // trees of such a group, at least
@@ -102,7 +105,7 @@ struct PackedTrees final : Prepared {
   std::vector<WideNode> wide;
   std::vector<int32_t> roots;
   std::vector<int32_t> original;  // number of a node in the model
-  std::vector<double> sums;       // of leaves' weights, when these are all of one target and are summed; else empty
+  bool summed = false;            // one target, and weights are summed: a leaf's value is the sum of its weights
 };
 
 bool computes_in_float(DType t) { return t == DType::kFloat || t == DType::kFloat16; }
@@ -143,19 +146,16 @@ class Packer {
 
   std::unique_ptr<PackedTrees> pack(DType input) {
     auto p = std::make_unique<PackedTrees>();
+    p->summed = summed_ = m_.targets == 1 && (m_.aggregate == Aggregate::kSum || m_.aggregate == Aggregate::kAverage);
     order();
-    for (const int32_t root : m_.roots) p->roots.push_back(place_[static_cast<size_t>(root)]);
-    for (const int32_t at : original_) p->wide.push_back(wide_of(m_.nodes[static_cast<size_t>(at)]));
+    for (const int32_t root : m_.roots) p->roots.push_back(place(root));
+    for (const int32_t at : original_) {
+      const TreeNode& n = m_.nodes[static_cast<size_t>(at)];
+      const int32_t left = place(n.yes);
+      p->wide.push_back({m_.leaf(at) ? sum_of(at) : n.value, feature(n), left, place(n.no) - left, n.mask});
+    }
     if (computes_in_float(input)) plain(p->floats);
     else plain(p->doubles);
-    if (m_.targets == 1 && (m_.aggregate == Aggregate::kSum || m_.aggregate == Aggregate::kAverage)) {
-      for (const int32_t at : original_) {
-        double sum = 0;
-        uint8_t has = 0;
-        m_.add(at, &sum, &has);
-        p->sums.push_back(sum);
-      }
-    }
     p->original = std::move(original_);
     return p;
   }
@@ -182,17 +182,21 @@ class Packer {
     return static_cast<int32_t>(std::ranges::lower_bound(m_.used, n.feature) - m_.used.begin());
   }
   int32_t place(int32_t at) const { return place_[static_cast<size_t>(at)]; }
-  WideNode wide_of(const TreeNode& n) const {
-    const int32_t left = place(n.yes), delta = place(n.no) - left;
-    return {n.value, feature(n), left, delta, n.mask};
+  double sum_of(int32_t leaf) const {
+    double sum = 0;
+    uint8_t has = 0;
+    if (summed_) m_.add(leaf, &sum, &has);
+    return sum;
   }
-  // Leaves `out` empty when a node has another form.
+  // Leaves `out` empty when a node has another form or a sum does not fit T.
   template <class T>
   void plain(std::vector<PlainNode<T>>& out) const {
     for (const int32_t at : original_) {
       const TreeNode& n = m_.nodes[static_cast<size_t>(at)];
       if (m_.leaf(at)) {
-        out.push_back({0, 0, place(at), 0});
+        const double sum = sum_of(at);
+        if (static_cast<double>(static_cast<T>(sum)) != sum) return out.clear();
+        out.push_back({static_cast<T>(sum), 0, place(at), 0});
         continue;
       }
       PlainNode<T> made{0, feature(n), 0, 0};
@@ -207,6 +211,7 @@ class Packer {
 
   const TreeEnsembleModel& m_;
   std::vector<int32_t> place_, original_;
+  bool summed_ = false;
 };
 
 // How a run is cut: blocks of rows, and groups of trees when there are few blocks. Depends on sizes only.
@@ -255,7 +260,7 @@ class Block {
   void run(const TensorView& x, int64_t columns, int64_t first, int64_t rows, int64_t begin, int64_t end) {
     const bool missing = fill<kRows>(x, columns, first, rows);
     std::fill_n(values_, rows * m_.targets, 0.0);
-    std::memset(has_, 0, static_cast<size_t>(rows * m_.targets));
+    std::memset(has_, p_.summed, static_cast<size_t>(rows * m_.targets));
     const auto& plain = plain_nodes();
     if (!plain.empty() && !missing) walk<kRows>(plain.data(), rows, begin, end);
     else walk<kRows>(p_.wide.data(), rows, begin, end);
@@ -267,21 +272,28 @@ class Block {
     else return p_.doubles;
   }
 
-  // The features that nodes look at, feature by feature; whether one is missing. Lanes without a row get zeros.
+  // The features that nodes look at, tile by tile and feature by feature; whether one is missing. Lanes without a row get zeros.
   template <int64_t kRows>
   bool fill(const TensorView& x, int64_t columns, int64_t first, int64_t rows) {
     bool missing = false;
-    const int64_t padded = std::min(kRows, (rows + kLanes - 1) / kLanes * kLanes);
-    for (size_t k = 0; k < m_.used.size(); ++k) {
-      T* to = x_ + static_cast<int64_t>(k) * kRows;
-      for (int64_t r = 0; r < rows; ++r) {
-        to[r] = get(x, (first + r) * columns + m_.used[k]);
-        missing |= to[r] != to[r];
+    for (int64_t tile = 0; tile < rows; tile += kRows) {
+      const int64_t n = std::min(kRows, rows - tile), padded = std::min(kRows, (n + kLanes - 1) / kLanes * kLanes);
+      for (size_t k = 0; k < m_.used.size(); ++k) {
+        T* to = tile_at<kRows>(tile) + static_cast<int64_t>(k) * kRows;
+        for (int64_t r = 0; r < n; ++r) {
+          to[r] = get(x, (first + tile + r) * columns + m_.used[k]);
+          missing |= to[r] != to[r];
+        }
+        for (int64_t r = n; r < padded; ++r) to[r] = 0;
       }
-      for (int64_t r = rows; r < padded; ++r) to[r] = 0;
+      if (m_.used.empty()) std::fill_n(tile_at<kRows>(tile), kRows, T{0});  // leaves look at feature 0 and do not care
     }
-    if (m_.used.empty()) std::fill_n(x_, kRows, T{0});  // leaves look at feature 0 and do not care
     return missing;
+  }
+  // Where the tile that starts at row `row` lies.
+  template <int64_t kRows>
+  T* tile_at(int64_t row) const {
+    return x_ + row * std::max<int64_t>(1, static_cast<int64_t>(m_.used.size()));
   }
   static T get(const TensorView& x, int64_t i) {
     if constexpr (std::is_same_v<T, float>)
@@ -289,19 +301,24 @@ class Block {
     else return x.dtype == DType::kDouble ? x.as<double>()[i] : get_double(x.dtype, x.data, i);
   }
 
+  template <int64_t kRows, class Node>
+  static int32_t step(const Node* nodes, const T* x, int32_t& at, int lane) {
+    const Node& n = nodes[at];
+    const bool left = n.goes_left(x[n.feature * kRows + (kRows > 1 ? lane : 0)]);
+    const int32_t next = n.left + (n.delta & (static_cast<int32_t>(left) - 1));
+    return next ^ std::exchange(at, next);
+  }
+  // All lanes, written out so that their places stay in registers; what has moved.
+  template <int64_t kRows, class Node, int... kLane>
+  static int32_t step(const Node* nodes, const T* x, int32_t (&at)[kLanes], std::integer_sequence<int, kLane...>) {
+    return (step<kRows>(nodes, x, at[kLane], kLane) | ...);
+  }
   // Advances all lanes until each is at a leaf. Without branches on data: their order is random.
   template <int64_t kRows, class Node>
   static void descend(const Node* nodes, const T* x, int32_t (&at)[kLanes]) {
     int32_t moved = 0;
     do {
-      moved = 0;
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const Node& n = nodes[at[lane]];
-        const bool left = n.goes_left(x[n.feature * kRows + (kRows > 1 ? lane : 0)]);
-        const int32_t next = n.left + (n.delta & (static_cast<int32_t>(left) - 1));
-        moved |= next ^ at[lane];
-        at[lane] = next;
-      }
+      moved = step<kRows>(nodes, x, at, std::make_integer_sequence<int, kLanes>());
     } while (moved != 0);
   }
 
@@ -312,27 +329,24 @@ class Block {
       for (int64_t tree = begin; tree < end; ++tree)
         for (int64_t r = 0; r < rows; r += kLanes) {
           std::fill_n(at, kLanes, p_.roots[static_cast<size_t>(tree)]);
-          descend<kRows>(nodes, x_ + r, at);
+          descend<kRows>(nodes, tile_at<kRows>(r / kRows * kRows) + r % kRows, at);
           const int64_t n = std::min<int64_t>(kLanes, rows - r);
-          for (int64_t lane = 0; lane < n; ++lane) add(at[lane], r + lane);
+          for (int64_t lane = 0; lane < n; ++lane) add(nodes, at[lane], r + lane);
         }
     } else {  // lanes are trees
       for (int64_t tree = begin; tree < end; tree += kLanes) {
         const int64_t n = std::min<int64_t>(kLanes, end - tree);
         for (int64_t lane = 0; lane < kLanes; ++lane) at[lane] = p_.roots[static_cast<size_t>(tree + std::min(lane, n - 1))];
         descend<kRows>(nodes, x_, at);
-        for (int64_t lane = 0; lane < n; ++lane) add(at[lane], 0);
+        for (int64_t lane = 0; lane < n; ++lane) add(nodes, at[lane], 0);
       }
     }
   }
 
-  void add(int32_t at, int64_t row) {
-    if (!p_.sums.empty()) {
-      values_[row] += p_.sums[static_cast<size_t>(at)];
-      has_[row] = 1;
-    } else {
-      m_.add(p_.original[static_cast<size_t>(at)], values_ + row * m_.targets, has_ + row * m_.targets);
-    }
+  template <class Node>
+  void add(const Node* nodes, int32_t at, int64_t row) {
+    if (p_.summed) values_[row] += static_cast<double>(nodes[at].value);
+    else m_.add(p_.original[static_cast<size_t>(at)], values_ + row * m_.targets, has_ + row * m_.targets);
   }
 
   const TreeEnsembleModel& m_;
@@ -359,7 +373,7 @@ void run_trees(const TreeEnsembleModel& m, const PackedTrees& p, CpuContext& c, 
     auto* x = reinterpret_cast<T*>(s.features + static_cast<size_t>(worker) * nn::align64(cut.features * sizeof(T)));
     Block<T> b(m, p, x, s.values + place, s.has + place);
     const int64_t first = block * cut.block_rows, rows = rows_of(block);
-    if (cut.block_rows > 1) b.template run<kBlockRows>(c.in(0), size.columns, first, rows, begin, end);
+    if (cut.block_rows > 1) b.template run<kTileRows>(c.in(0), size.columns, first, rows, begin, end);
     else b.template run<1>(c.in(0), size.columns, first, rows, begin, end);
     if (cut.groups == 1) finish_block(block, s.values + place, s.has + place);
   });
