@@ -120,7 +120,7 @@ struct TopK {
       return error(Code::kInvalidArgument, "TopK: K has {} elements; expected 1", *n);
     if (!ranked(c, 0)) {
       c.set(0, c.dtype(0), std::nullopt);
-      c.set(1, DType::kInt64, std::nullopt);
+      if (c.outputs() > 1) c.set(1, DType::kInt64, std::nullopt);
       return {};
     }
     Dims out = *c.shape(0);
@@ -131,7 +131,7 @@ struct TopK {
     if (k.known()) OCIOR_RETURN_IF_ERROR(check_k(k.value(), place.known() ? place.value() : INT64_MAX));
     place = k;
     c.set(0, c.dtype(0), out);
-    c.set(1, DType::kInt64, std::move(out));
+    if (c.outputs() > 1) c.set(1, DType::kInt64, std::move(out));
     return {};
   }
 

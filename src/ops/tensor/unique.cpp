@@ -102,9 +102,7 @@ struct Unique {
       if (const auto n = known_product(*c.shape(0))) all = *n;
       c.set(0, c.dtype(0), Dims{found});
     }
-    c.set(1, DType::kInt64, Dims{found});
-    c.set(2, DType::kInt64, Dims{all});
-    c.set(3, DType::kInt64, Dims{found});
+    for (int i = 1; i < c.outputs(); ++i) c.set(i, DType::kInt64, Dims{i == 2 ? all : found});
     return {};
   }
 
