@@ -131,14 +131,36 @@ struct Einsum {
 
   // A view as a dense tensor of `labels`; what the view lacks is repeated.
   static void copy(CpuContext& c, const Program& p, const View& from, float* to, const Labels& labels) {
-    BoxCopy box{.dtype = DType::kFloat, .destination = to, .source = data(c, from)};
+    einsum::Walk axes;
     int64_t stride = 1;
     for (const int label : labels) stride *= p.extent[static_cast<size_t>(label)];
     for (const int label : labels) {
-      stride /= p.extent[static_cast<size_t>(label)];
-      box.axis(p.extent[static_cast<size_t>(label)], stride, from.stride(label));
+      const int64_t n = p.extent[static_cast<size_t>(label)];
+      stride /= n;
+      axes.axis(n, from.stride(label), stride);
     }
+    const auto dense = std::ranges::find(axes.a, 1);
+    if (dense != axes.a.end() && dense + 1 != axes.a.end())
+      return transpose(c, std::move(axes), static_cast<size_t>(dense - axes.a.begin()), data(c, from), to);
+    BoxCopy box{.dtype = DType::kFloat, .destination = to, .source = data(c, from)};
+    for (size_t i = 0; i < axes.extent.size(); ++i) box.axis(axes.extent[i], axes.b[i], axes.a[i]);
     box.run(c);
+  }
+
+  // A copy whose axis `dense` is dense in the source and whose last axis is in the destination: transpositions of these two.
+  static void transpose(CpuContext& c, einsum::Walk outer, size_t dense, const float* from, float* to) {
+    const int64_t m = outer.extent[dense], m_step = outer.b[dense], n = outer.extent.back(), n_step = outer.a.back();
+    for (const size_t axis : {outer.extent.size() - 1, dense})
+      for (auto* list : {&outer.extent, &outer.a, &outer.b}) list->erase(list->begin() + static_cast<ptrdiff_t>(axis));
+    const int64_t band = std::max<int64_t>(16, kChunk / n / 16 * 16), bands = (m + band - 1) / band;
+    for_items(c, outer.count() * bands, std::min(band, m) * n, [&](int64_t begin, int64_t end) {
+      for (int64_t item = begin; item < end; ++item) {
+        const auto [source, destination] = outer.at(item / bands);
+        const int64_t row = item % bands * band;
+        c.kernels().transpose_f32(from + source + row, n_step, to + destination + row * m_step, m_step, std::min(band, m - row),
+                                  n);
+      }
+    });
   }
 
   class Operands final : public nn::BatchOperands {

@@ -88,15 +88,16 @@ struct Open {
     return out;
   }
 
-  // The pair whose product is smallest against what it replaces.
+  // The pair whose product is smallest against what it replaces; among equals, the one with the least to multiply.
   std::pair<size_t, size_t> best(const LabelSet& output, const std::vector<int64_t>& extent) const {
     std::pair<size_t, size_t> out{0, 1};
     if (labels.size() > kGreedyTerms) return out;
-    double least = 0;
+    std::pair<double, double> least;
     for (size_t a = 0; a < labels.size(); ++a)
       for (size_t b = a + 1; b < labels.size(); ++b) {
         const LabelSet all = labels[a] | labels[b];
-        const double cost = size_of(all & needed(output, a, b), extent) - size_of(labels[a], extent) - size_of(labels[b], extent);
+        const double made = size_of(all & needed(output, a, b), extent);
+        const std::pair cost{made - size_of(labels[a], extent) - size_of(labels[b], extent), size_of(all, extent)};
         if ((a == 0 && b == 1) || cost < least) least = cost, out = {a, b};
       }
     return out;

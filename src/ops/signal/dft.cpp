@@ -91,7 +91,7 @@ struct DFT {
     const auto wanted = c.has(2) ? scalar_of(c, 2) : std::optional<Dim>(fixed_axis);
     out.back() = inverse && onesided ? 1 : 2;
     if (!wanted || !wanted->known()) {
-      for (size_t i = 0; i + 1 < out.size(); ++i) out[i] = c.fresh("dft");
+      for (size_t i = 0; i + 1 < out.size() && (c.has(1) || onesided); ++i) out[i] = c.fresh("dft");  // else no axis changes
     } else {
       OCIOR_ASSIGN(const size_t at, place(wanted->value(), out.size()));
       std::optional<Dim> length = out[at];

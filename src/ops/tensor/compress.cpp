@@ -59,7 +59,7 @@ struct Compress {
     for (int64_t i = cut.length; i < condition.count(); ++i)
       if (keep[i]) return beyond(i, cut.length);
     // The condition in pieces, and how many are kept before each.
-    const int64_t n = std::min(condition.count(), cut.length), piece = std::max<int64_t>(1024, (n + kPieces - 1) / kPieces);
+    const int64_t n = std::min(condition.count(), cut.length), piece = std::max<int64_t>(16, (n + kPieces - 1) / kPieces);
     const int64_t pieces = (n + piece - 1) / piece;
     std::array<int64_t, kPieces + 1> before{};
     for (int64_t p = 0; p < pieces; ++p) {

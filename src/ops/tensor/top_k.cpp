@@ -65,6 +65,18 @@ bool visit_narrow(DType t, F&& f) {
   }
 }
 
+// Whether one of kBlock elements side by side may be better than `bar`; NaN on either side always may.
+constexpr int64_t kBlock = 32;
+template <class T>
+bool any_better(const T* x, T bar, bool largest) {
+  int any = 0;
+  if (largest)
+    for (int64_t i = 0; i < kBlock; ++i) any |= !(x[i] <= bar);
+  else
+    for (int64_t i = 0; i < kBlock; ++i) any |= !(x[i] >= bar);
+  return any != 0;
+}
+
 // The k best of n elements, `step` apart. A key is the order of the value and, below it, how early it stands: no two are equal,
 // and the larger one is the better. Candidates gather until there are `room` of them, then only the k best stay; an element no
 // better than the worst of those is passed by.
@@ -76,7 +88,10 @@ void select(const T* x, int64_t n, int64_t step, int64_t k, bool largest, uint64
   int64_t held = 0;
   uint32_t bar = 0;
   bool barred = false;
+  T worst{};
   for (int64_t i = 0; i < n; ++i) {
+    if constexpr (std::is_arithmetic_v<T>)
+      while (barred && step == 1 && i + kBlock < n && !any_better(x + i, worst, largest)) i += kBlock;
     const uint32_t order = ordered_of(x[i * step]) ^ flip;
     if (barred && order <= bar) continue;
     keys[held++] = uint64_t{order} << 32 | static_cast<uint32_t>(~i);
@@ -84,6 +99,7 @@ void select(const T* x, int64_t n, int64_t step, int64_t k, bool largest, uint64
     std::nth_element(keys, keys + k - 1, keys + held, better);
     held = k, barred = true;
     bar = static_cast<uint32_t>(keys[k - 1] >> 32);
+    worst = x[static_cast<int64_t>(~static_cast<uint32_t>(keys[k - 1])) * step];
   }
   if (held > k) std::nth_element(keys, keys + k - 1, keys + held, better);
   std::sort(keys, keys + k, better);
@@ -120,7 +136,7 @@ struct TopK {
       return error(Code::kInvalidArgument, "TopK: K has {} elements; expected 1", *n);
     if (!ranked(c, 0)) {
       c.set(0, c.dtype(0), std::nullopt);
-      c.set(1, DType::kInt64, std::nullopt);
+      if (c.outputs() > 1) c.set(1, DType::kInt64, std::nullopt);
       return {};
     }
     Dims out = *c.shape(0);
@@ -131,7 +147,7 @@ struct TopK {
     if (k.known()) OCIOR_RETURN_IF_ERROR(check_k(k.value(), place.known() ? place.value() : INT64_MAX));
     place = k;
     c.set(0, c.dtype(0), out);
-    c.set(1, DType::kInt64, std::move(out));
+    if (c.outputs() > 1) c.set(1, DType::kInt64, std::move(out));
     return {};
   }
 

@@ -67,6 +67,21 @@ Sorted sort_slices(const T* x, const Cut& cut) {
   };
   Sorted out{std::vector<int64_t>(static_cast<size_t>(cut.length)), std::vector<bool>(static_cast<size_t>(cut.length), true)};
   std::iota(out.slices.begin(), out.slices.end(), 0);
+  if constexpr (std::is_arithmetic_v<T>) {
+    if (cut.outer == 1 && cut.inner == 1) {  // values beside their positions sort faster than positions alone
+      std::vector<std::pair<T, int64_t>> values(out.slices.size());
+      for (size_t i = 0; i < values.size(); ++i) values[i] = {x[i], static_cast<int64_t>(i)};
+      std::sort(values.begin(), values.end(), [](const auto& a, const auto& b) {
+        const int d = order(a.first, b.first);
+        return d ? d < 0 : a.second < b.second;
+      });
+      for (size_t i = 0; i < values.size(); ++i) {
+        out.slices[i] = values[i].second;
+        out.fresh[i] = i == 0 || order(values[i - 1].first, values[i].first) != 0;
+      }
+      return out;
+    }
+  }
   std::stable_sort(out.slices.begin(), out.slices.end(), [&](int64_t a, int64_t b) { return compare(a, b) < 0; });
   for (size_t i = 1; i < out.slices.size(); ++i) out.fresh[i] = compare(out.slices[i - 1], out.slices[i]) != 0;
   return out;
@@ -102,9 +117,7 @@ struct Unique {
       if (const auto n = known_product(*c.shape(0))) all = *n;
       c.set(0, c.dtype(0), Dims{found});
     }
-    c.set(1, DType::kInt64, Dims{found});
-    c.set(2, DType::kInt64, Dims{all});
-    c.set(3, DType::kInt64, Dims{found});
+    for (int i = 1; i < c.outputs(); ++i) c.set(i, DType::kInt64, Dims{i == 2 ? all : found});
     return {};
   }
 

@@ -56,14 +56,15 @@ struct StringConcat {
     OCIOR_ASSIGN(const Shape shape, broadcast(c.in(0).shape(), c.in(1).shape()));
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, DType::kString, shape));
     const std::vector<int64_t> xs = nn::broadcast_index(c.in(0).shape(), shape), ys = nn::broadcast_index(c.in(1).shape(), shape);
+    const auto first = [&](size_t i) -> const std::string& { return x[static_cast<size_t>(xs[i])]; };
+    const auto second = [&](size_t i) -> const std::string& { return y[static_cast<size_t>(ys[i])]; };
     size_t bytes = 0;
     for (size_t i = 0; i < xs.size(); ++i) {
-      const std::string &a = x[static_cast<size_t>(xs[i])], &b = y[static_cast<size_t>(ys[i])];
-      bytes += a.size() + b.size();
+      bytes += first(i).size() + second(i).size();
       if (bytes > kEvaluateLimit)  // broadcasting multiplies the text
         return error(Code::kInvalidArgument, "StringConcat: the result has more than {} bytes of text", kEvaluateLimit);
-      c.out(0).as<std::string>()[i] = a + b;
     }
+    for (size_t i = 0; i < xs.size(); ++i) c.out(0).as<std::string>()[i] = first(i) + second(i);
     return {};
   }
 
@@ -94,7 +95,7 @@ struct StringSplit {
     std::optional<Dims> pieces = c.shape(0);
     if (pieces) pieces->push_back(c.fresh("pieces"));
     c.set(0, DType::kString, std::move(pieces));
-    c.set(1, DType::kInt64, c.shape(0));
+    if (c.outputs() > 1) c.set(1, DType::kInt64, c.shape(0));
     return {};
   }
 
