@@ -63,7 +63,9 @@ AxisSample<T> axis_sample(const SampleRules& rules, T normalised, int64_t n) {
   T x = rules.align_corners ? (normalised + 1) / 2 * (size - 1) : ((normalised + 1) * size - 1) / 2;
   if (rules.mode == SampleMode::kNearest) x = std::nearbyint(x);
   const T low = rules.align_corners ? T(0) : T(-0.5), high = size - 1 - low;
-  if (rules.padding == SamplePadding::kBorder && (x < low || x > high)) x = std::clamp<T>(x, 0, size - 1);
+  // A cubic sample near the border blends border values instead, as its taps are clamped one by one.
+  const bool clamps = rules.padding == SamplePadding::kBorder && rules.mode != SampleMode::kCubic;
+  if (clamps && (x < low || x > high)) x = std::clamp<T>(x, 0, size - 1);
   if (rules.padding == SamplePadding::kReflection && std::isfinite(x)) x = reflect(x, low, high);
   if (!(x >= -4)) x = -4;  // no tap of these is inside
   if (x > size + 4) x = size + 4;

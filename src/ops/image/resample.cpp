@@ -13,20 +13,21 @@
 namespace ocior::ops::image {
 namespace {
 
-// The input coordinate of output place o; the formulas are ONNX's, with the output's length before rounding.
+// The input coordinate of output place o; the formulas are ONNX's, with the output's length before rounding. Dividing by the
+// scale is one division of whole numbers, so that places on a pixel are found exactly there.
 double coordinate(const ResampleRules& rules, const ResampleAxis& a, int64_t o) {
   const auto x = static_cast<double>(o), in = static_cast<double>(a.in);
-  const double length = a.scale * in;
   switch (rules.coordinates) {
-    case Coordinates::kAsymmetric: return x / a.scale;
-    case Coordinates::kHalfPixel: return (x + 0.5) / a.scale - 0.5;
-    case Coordinates::kHalfPixelSymmetric: return in / 2 * (1 - static_cast<double>(a.out) / length) + (x + 0.5) / a.scale - 0.5;
-    case Coordinates::kPytorchHalfPixel: return length == 1 ? -0.5 : (x + 0.5) / a.scale - 0.5;
-    case Coordinates::kTfHalfPixelForNn: return (x + 0.5) / a.scale;
-    case Coordinates::kAlignCorners: return length == 1 ? 0 : x * (in - 1) / (length - 1);
+    case Coordinates::kAsymmetric: return x * in / a.length;
+    case Coordinates::kHalfPixel: return (x + 0.5) * in / a.length - 0.5;
+    case Coordinates::kHalfPixelSymmetric:
+      return in / 2 * (1 - static_cast<double>(a.out) / a.length) + (x + 0.5) * in / a.length - 0.5;
+    case Coordinates::kPytorchHalfPixel: return a.out == 1 ? 0 : (x + 0.5) * in / a.length - 0.5;
+    case Coordinates::kTfHalfPixelForNn: return (x + 0.5) * in / a.length;
+    case Coordinates::kAlignCorners: return o == 0 ? 0 : x * (in - 1) / (a.length - 1);
     case Coordinates::kTfCropAndResize: break;
   }
-  const double step = length == 1 ? 0.5 : o == 0 ? 0 : x / (length - 1);
+  const double step = a.out == 1 ? 0.5 : o == 0 ? 0 : x / (a.length - 1);
   return a.begin * (in - 1) + step * (a.end - a.begin) * (in - 1);
 }
 
@@ -40,7 +41,7 @@ int64_t nearest_place(const ResampleRules& rules, const ResampleAxis& a, double 
       case Nearest::kCeil: return true;
       case Nearest::kFloorOrCeilWhenSmaller: break;
     }
-    return a.scale < 1;
+    return a.length < static_cast<double>(a.in);
   }();
   return static_cast<int64_t>(below) + up;
 }
@@ -72,10 +73,11 @@ Result<Taps> axis_taps(const ResampleRules& rules, const ResampleAxis& a) {
   if (t.kept) return t;
   if (a.in == 0) return error(Code::kInvalidArgument, "an axis without elements cannot become one of {}", a.out);
   const bool nearest = rules.mode == Interpolation::kNearest;
-  const double stretch = rules.antialias ? std::min(a.scale, 1.0) : 1;  // below 1: the kernel is wider than its taps' spacing
+  const double stretch = rules.antialias ? std::min(a.length / static_cast<double>(a.in), 1.0)
+                                         : 1;  // below 1: the kernel is wider than its taps' spacing
   const double reach = rules.mode == Interpolation::kCubic ? 2 : 1;
   if (stretch * static_cast<double>(a.in) < 0.25)
-    return error(Code::kInvalidArgument, "scale {} is too small for an axis of {} elements", a.scale, a.in);
+    return error(Code::kInvalidArgument, "an axis of {} elements cannot become one of {}", a.in, a.length);
   const int64_t start = nearest ? 0 : static_cast<int64_t>(std::floor(-reach / stretch)) + 1;
   t.count = nearest ? 1 : 2 - 2 * start;
   int64_t cells = 0;

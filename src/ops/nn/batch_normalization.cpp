@@ -1,5 +1,5 @@
 // BatchNormalization (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html): x [n, c, ...] normalised per channel, with
-// given statistics or, in training mode (opset 14 on, by the reference), with those of the batch.
+// given statistics or, in training mode (by the reference), with those of the batch.
 #include <cmath>
 
 #include "ops/nn/numeric.h"
@@ -20,10 +20,11 @@ struct BatchNormalization {
     if (opset < 6) node.ignore("consumed_inputs");
     if (opset < 9) op.spatial = node.integer("spatial", 1) != 0;
     if (opset >= 14) op.training = node.integer("training_mode", 0) != 0;
-    const bool old_training = opset < 14 && (node.outputs() > 1 || (opset < 7 && node.integer("is_test", 0) == 0));
-    if (old_training) node.fail("training mode is supported from opset 14 on only; export the model for inference");
-    if (opset >= 14 && node.outputs() > (op.training ? 3 : 1))
-      node.fail("training_mode={} gives {} outputs, but {} are named", op.training ? 1 : 0, op.training ? 3 : 1, node.outputs());
+    else if (opset >= 7) op.training = node.outputs() > 1;
+    else op.training = node.integer("is_test", 0) == 0;
+    const int most = !op.training ? 1 : opset >= 14 ? 3 : 5;
+    if (node.outputs() > most)
+      node.fail("{} mode gives {} outputs, but {} are named", op.training ? "training" : "inference", most, node.outputs());
     return op;
   }
 
@@ -35,7 +36,7 @@ struct BatchNormalization {
       const Dims want = spatial ? Dims{x.size() > 1 ? x[1] : Dim(1)} : Dims(x.begin() + 1, x.end());
       for (int i = 1; i < 5; ++i) OCIOR_RETURN_IF_ERROR(check(c, i, want));
     }
-    for (int i = 1; i < c.outputs(); ++i) c.set(i, c.in(i + 2));
+    for (int i = 1; i < c.outputs(); ++i) c.set(i, c.in(i % 2 == 1 ? 3 : 4));
     return infer_unary(c);
   }
 
@@ -54,6 +55,8 @@ struct BatchNormalization {
         nn::store(c.out(out), running);
       }
       mean = batch_mean, variance = batch_variance;
+      if (c.wants(3)) nn::store(c.out(3), mean);  // before opset 14, for the gradient
+      if (c.wants(4)) nn::store(c.out(4), variance);
     }
     std::vector<double> y(x.size());
     for (size_t i = 0; i < x.size(); ++i) {
@@ -126,6 +129,9 @@ struct BatchNormalization {
     add({2, 3, 4}, {3, 4}, {{"spatial", int64_t{0}}}, 7);
     add({2, 3, 4}, {3}, {{"is_test", int64_t{1}}}, 6);
     add({2, 3, 4, 5}, {3}, {{"training_mode", int64_t{1}}, {"momentum", 0.75f}}, 15, 3);
+    add({2, 3, 4, 5}, {3}, {}, 9, 5);
+    add({4, 3, 5}, {3, 5}, {{"spatial", int64_t{0}}}, 7, 3);
+    add({2, 3, 4}, {3}, {}, 6, 5);
     for (const DType dtype : {DType::kDouble, DType::kFloat16}) add({2, 3, 4}, {3}, {}, 0, 1, dtype);
     add({1, 64, 56, 56}, {64});
     out.back().bench = true;
