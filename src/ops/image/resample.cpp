@@ -223,6 +223,11 @@ void nearest_rows(CpuContext& c, const Planes& p) {
   });
 }
 
+// y = a * u + b * v.
+void mix(const float* a, float u, const float* b, float v, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] * u + b[i] * v;
+}
+
 // One row of the input, blended from the two that `h` says.
 const float* blend(const Planes& p, const float* plane, int64_t row, float* buffer) {
   const int64_t narrow = p.w->in * p.inner;
@@ -232,7 +237,7 @@ const float* blend(const Planes& p, const float* plane, int64_t row, float* buff
   const auto u = static_cast<float>(p.h->weight[at]), v = static_cast<float>(p.h->weight[at + 1]);
   const float* const b = plane + place(*p.h, row, 1) * narrow;
   if (a == b && u + v == 1) return a;
-  for (int64_t i = 0; i < narrow; ++i) buffer[i] = a[i] * u + b[i] * v;
+  mix(a, u, b, v, buffer, narrow);
   return buffer;
 }
 
@@ -252,14 +257,16 @@ void linear_rows(CpuContext& c, const ResampleRules& rules, const Planes& p) {
         continue;
       }
       const float* const from = blend(p, x + r / p.h->out * p.h->in * narrow, r % p.h->out, buffers.data() + worker * narrow);
-      for (int64_t o = 0; o < p.w->out; ++o) {
-        const float u = weight[2 * o], v = weight[2 * o + 1];
-        const float *const a = from + index[2 * o] * p.inner, *const b = from + index[2 * o + 1] * p.inner;
-        if (outside(*p.w, o)) std::fill_n(to + o * p.inner, p.inner, extrapolation);
-        else if (p.inner == 1) to[o] = *a * u + *b * v;
-        else
-          for (int64_t i = 0; i < p.inner; ++i) to[o * p.inner + i] = a[i] * u + b[i] * v;
+      if (p.inner == 1) {
+        for (int64_t o = 0; o < wide; ++o)
+          to[o] = from[index[2 * o]] * weight[2 * o] + from[index[2 * o + 1]] * weight[2 * o + 1];
+      } else {
+        for (int64_t o = 0; o < p.w->out; ++o)
+          mix(from + index[2 * o] * p.inner, weight[2 * o], from + index[2 * o + 1] * p.inner, weight[2 * o + 1],
+              to + o * p.inner, p.inner);
       }
+      for (int64_t o = 0; o < p.w->out && !p.w->outside.empty(); ++o)
+        if (outside(*p.w, o)) std::fill_n(to + o * p.inner, p.inner, extrapolation);
     }
   });
 }

@@ -160,9 +160,18 @@ void fold_row(const KernelTable& k, const T* x, T* acc, int64_t n) {
   }
 }
 
-// y[o] = the window at o of one row, folded from `none`.
+// y[o] = the window at o of one row, folded from `none`. A strided row is first parted into its phases, each of them dense:
+// `phases` has room for a row.
 template <class Fold, class T>
-void fold_windows(const KernelTable& k, const PoolAxis& a, const T* row, T none, T* y) {
+void fold_windows(const KernelTable& k, const PoolAxis& a, const T* row, T none, T* phases, T* y) {
+  const int64_t whole = a.in / a.stride;
+  if (a.stride == 2) {
+    for (int64_t i = 0; i < whole; ++i) phases[i] = row[2 * i], phases[whole + i] = row[2 * i + 1];
+  } else if (a.stride > 1 && a.stride < a.kernel * a.dilation) {
+    for (int64_t p = 0; p < a.stride; ++p)
+      for (int64_t i = 0; i < whole; ++i) phases[p * whole + i] = row[i * a.stride + p];
+  }
+  const bool parted = a.stride == 2 || (a.stride > 1 && a.stride < a.kernel * a.dilation);
   std::fill_n(y, a.out, none);
   const int64_t begin = std::max<int64_t>(0, (a.before - (a.out - 1) * a.stride) / a.dilation);
   const int64_t end = std::min(a.kernel, (a.in + a.before - 1) / a.dilation + 1);
@@ -174,13 +183,15 @@ void fold_windows(const KernelTable& k, const PoolAxis& a, const T* row, T none,
     const T* const x = row + shift + first * a.stride;
     if (a.stride == 1) {
       fold_row<Fold>(k, x, y + first, last - first);
-    } else {
-      for (int64_t o = first; o < last; ++o) y[o] = Fold::of(y[o], x[(o - first) * a.stride]);
+      continue;
     }
+    const int64_t place = x - row, dense = parted ? std::min(last - first, whole - place / a.stride) : 0;
+    if (dense > 0) fold_row<Fold>(k, phases + place % a.stride * whole + place / a.stride, y + first, dense);
+    for (int64_t o = first + dense; o < last; ++o) y[o] = Fold::of(y[o], x[(o - first) * a.stride]);
   }
 }
 
-// Pools all rows over the team; finish(row within a plane, y row) ends each. `buffers`: a row of the input per worker.
+// Pools all rows over the team; finish(row within a plane, y row) ends each. `buffers`: two rows of the input per worker.
 template <class Fold, class T, class Finish>
 void pool_rows(CpuContext& c, const RowPool& pool, T none, T* buffers, Finish&& finish) {
   const T* const x = c.in(0).as<T>();
@@ -188,7 +199,7 @@ void pool_rows(CpuContext& c, const RowPool& pool, T none, T* buffers, Finish&& 
   const PoolAxis& a = pool.last();
   const int64_t rows = c.in(0).shape[0] * c.in(0).shape[1] * pool.rows();
   nn::parallel_rows(c, rows, a.in + a.out * std::min(a.kernel, a.in), [&](int64_t begin, int64_t end, int worker) {
-    T* const row = buffers + worker * a.in;
+    T* const row = buffers + worker * 2 * a.in;
     for (int64_t r = begin; r < end; ++r) {
       const T* const plane = x + r / pool.rows() * pool.plane();
       bool any = false;
@@ -197,7 +208,7 @@ void pool_rows(CpuContext& c, const RowPool& pool, T none, T* buffers, Finish&& 
         else std::copy_n(plane + at, a.in, row);
         any = true;
       });
-      if (any) fold_windows<Fold>(c.kernels(), a, row, none, y + r * a.out);
+      if (any) fold_windows<Fold>(c.kernels(), a, row, none, row + a.in, y + r * a.out);
       else std::fill_n(y + r * a.out, a.out, none);
       finish(r % pool.rows(), padded, y + r * a.out);
     }
@@ -206,7 +217,8 @@ void pool_rows(CpuContext& c, const RowPool& pool, T none, T* buffers, Finish&& 
 
 size_t row_scratch(const BindContext& c) {
   const auto& x = c.in(0).shape;
-  return static_cast<size_t>(c.workers()) * static_cast<size_t>(x.empty() ? 0 : x.back()) * element_size(c.in(0).dtype);
+  const auto row = static_cast<size_t>(x.empty() ? 0 : x.back()) * element_size(c.in(0).dtype);
+  return static_cast<size_t>(c.workers()) * 2 * row;
 }
 
 Status infer_pool(const PoolWindow& window, ShapeContext& c, TypeSet allowed, std::string_view name) {
@@ -392,12 +404,21 @@ struct AveragePool {
     OCIOR_ASSIGN(const auto axes, window.plan(c.in(0).shape));
     const RowPool pool(axes);
     const PoolAxis& a = pool.last();
+    const int64_t full = a.kernel;  // elements of a window inside the row: those at [begin, end) have that many
+    const int64_t begin = std::min(a.out, (a.before + a.stride - 1) / a.stride), span = (a.kernel - 1) * a.dilation + 1;
+    const int64_t room = a.in + a.before - span, end = room < 0 ? 0 : std::min(a.out, room / a.stride + 1);
+    const auto edge = [&](bool any, int64_t from, int64_t to, float* y) {
+      for (int64_t o = from; o < to; ++o) {
+        const int64_t inner = count_padding ? a.padded(o) : a.last(o) - a.first(o);
+        y[o] = any && inner > 0 ? y[o] * static_cast<float>(full) / static_cast<float>(inner) : 0;
+      }
+    };
     pool_rows<Sum>(c, pool, 0.0f, static_cast<float*>(c.scratch()), [&](int64_t row, double padded, float* y) {
       const double outer = count_padding ? padded : pool.covered(row);
-      for (int64_t o = 0; o < a.out; ++o) {
-        const int64_t inner = count_padding ? a.padded(o) : a.last(o) - a.first(o);
-        y[o] = inner > 0 && outer > 0 ? static_cast<float>(y[o] / (outer * static_cast<double>(inner))) : 0;
-      }
+      const auto inverse = static_cast<float>(outer > 0 ? 1 / (outer * static_cast<double>(full)) : 0);
+      for (int64_t o = 0; o < a.out; ++o) y[o] *= inverse;
+      edge(outer > 0, 0, begin, y);
+      edge(outer > 0, std::max(begin, end), a.out, y);
     });
     return {};
   }
