@@ -19,7 +19,7 @@ enum class SamplePadding { kZeros, kBorder, kReflection };
 
 // What nearest sampling may move.
 constexpr TypeSet kMovable = kNumbers | kBools | kStrings | types(DType::kComplex64, DType::kComplex128);
-constexpr int kMostSpatial = 8;  // a cubic sample there has 4^8 taps
+constexpr int kMostSpatial = 5;  // a cubic sample there has 4^5 taps
 
 struct SampleRules {
   SampleMode mode = SampleMode::kLinear;
@@ -63,7 +63,9 @@ AxisSample<T> axis_sample(const SampleRules& rules, T normalised, int64_t n) {
   T x = rules.align_corners ? (normalised + 1) / 2 * (size - 1) : ((normalised + 1) * size - 1) / 2;
   if (rules.mode == SampleMode::kNearest) x = std::nearbyint(x);
   const T low = rules.align_corners ? T(0) : T(-0.5), high = size - 1 - low;
-  if (rules.padding == SamplePadding::kBorder && (x < low || x > high)) x = std::clamp<T>(x, 0, size - 1);
+  // A cubic sample near the border blends border values instead, as its taps are clamped one by one.
+  const bool clamps = rules.padding == SamplePadding::kBorder && rules.mode != SampleMode::kCubic;
+  if (clamps && (x < low || x > high)) x = std::clamp<T>(x, 0, size - 1);
   if (rules.padding == SamplePadding::kReflection && std::isfinite(x)) x = reflect(x, low, high);
   if (!(x >= -4)) x = -4;  // no tap of these is inside
   if (x > size + 4) x = size + 4;
@@ -123,17 +125,46 @@ struct SampleShape {
         size(x.subspan(2)) {}
 };
 
+// The taps of some places of a grid, computed once for all channels.
+template <class T>
+struct TapBlock {
+  static constexpr int64_t kTaps = 1024;
+  int64_t points = 0, first[kTaps + 1];  // point i has the taps [first[i], first[i + 1])
+  int64_t at[kTaps];
+  T weight[kTaps];
+};
+
+int64_t taps_per_point(const SampleRules& rules, int64_t r) {
+  const int64_t bits = rules.mode == SampleMode::kCubic ? 2 * r : rules.mode == SampleMode::kLinear ? r : 0;
+  return int64_t{1} << bits;
+}
+
 // y[n, c, point] for the points [begin, end) of batch n.
 template <class T>
 void sample_points(const SampleRules& rules, const SampleShape& s, int64_t n, int64_t begin, int64_t end, const T* x,
                    const T* grid, T* y) {
-  for (int64_t p = begin; p < end; ++p) {
-    T* const to = y + n * s.channels * s.points + p;
-    for (int64_t c = 0; c < s.channels; ++c) to[c * s.points] = 0;
-    each_tap(rules, grid + (n * s.points + p) * s.r, s.size, [&](int64_t at, T weight) {
-      const T* const from = x + n * s.channels * s.plane + at;
-      for (int64_t c = 0; c < s.channels; ++c) to[c * s.points] += weight * from[c * s.plane];
-    });
+  TapBlock<T> block;
+  const int64_t most = TapBlock<T>::kTaps / taps_per_point(rules, s.r);
+  for (int64_t p = begin; p < end; p += block.points) {
+    block.points = std::min(most, end - p);
+    int64_t used = 0;
+    for (int64_t i = 0; i < block.points; ++i) {
+      block.first[i] = used;
+      each_tap(rules, grid + (n * s.points + p + i) * s.r, s.size, [&](int64_t at, T weight) {
+        block.at[used] = at;
+        block.weight[used++] = weight;
+      });
+    }
+    block.first[block.points] = used;
+    for (int64_t c = 0; c < s.channels; ++c) {
+      const T* const from = x + (n * s.channels + c) * s.plane;
+      T* const to = y + (n * s.channels + c) * s.points + p;
+      for (int64_t i = 0; i < block.points; ++i) {
+        T sum = 0;
+        for (int64_t k = block.first[i]; k < block.first[i + 1]; ++k) sum += block.weight[k] * from[block.at[k]];
+        to[i] = sum;
+      }
+    }
   }
 }
 

@@ -13,20 +13,21 @@
 namespace ocior::ops::image {
 namespace {
 
-// The input coordinate of output place o; the formulas are ONNX's, with the output's length before rounding.
+// The input coordinate of output place o; the formulas are ONNX's, with the output's length before rounding. Dividing by the
+// scale is one division of whole numbers, so that places on a pixel are found exactly there.
 double coordinate(const ResampleRules& rules, const ResampleAxis& a, int64_t o) {
   const auto x = static_cast<double>(o), in = static_cast<double>(a.in);
-  const double length = a.scale * in;
   switch (rules.coordinates) {
-    case Coordinates::kAsymmetric: return x / a.scale;
-    case Coordinates::kHalfPixel: return (x + 0.5) / a.scale - 0.5;
-    case Coordinates::kHalfPixelSymmetric: return in / 2 * (1 - static_cast<double>(a.out) / length) + (x + 0.5) / a.scale - 0.5;
-    case Coordinates::kPytorchHalfPixel: return length == 1 ? -0.5 : (x + 0.5) / a.scale - 0.5;
-    case Coordinates::kTfHalfPixelForNn: return (x + 0.5) / a.scale;
-    case Coordinates::kAlignCorners: return length == 1 ? 0 : x * (in - 1) / (length - 1);
+    case Coordinates::kAsymmetric: return x * in / a.length;
+    case Coordinates::kHalfPixel: return (x + 0.5) * in / a.length - 0.5;
+    case Coordinates::kHalfPixelSymmetric:
+      return in / 2 * (1 - static_cast<double>(a.out) / a.length) + (x + 0.5) * in / a.length - 0.5;
+    case Coordinates::kPytorchHalfPixel: return a.out == 1 ? 0 : (x + 0.5) * in / a.length - 0.5;
+    case Coordinates::kTfHalfPixelForNn: return (x + 0.5) * in / a.length;
+    case Coordinates::kAlignCorners: return o == 0 ? 0 : x * (in - 1) / (a.length - 1);
     case Coordinates::kTfCropAndResize: break;
   }
-  const double step = length == 1 ? 0.5 : o == 0 ? 0 : x / (length - 1);
+  const double step = a.out == 1 ? 0.5 : o == 0 ? 0 : x / (a.length - 1);
   return a.begin * (in - 1) + step * (a.end - a.begin) * (in - 1);
 }
 
@@ -40,7 +41,7 @@ int64_t nearest_place(const ResampleRules& rules, const ResampleAxis& a, double 
       case Nearest::kCeil: return true;
       case Nearest::kFloorOrCeilWhenSmaller: break;
     }
-    return a.scale < 1;
+    return a.length < static_cast<double>(a.in);
   }();
   return static_cast<int64_t>(below) + up;
 }
@@ -72,10 +73,11 @@ Result<Taps> axis_taps(const ResampleRules& rules, const ResampleAxis& a) {
   if (t.kept) return t;
   if (a.in == 0) return error(Code::kInvalidArgument, "an axis without elements cannot become one of {}", a.out);
   const bool nearest = rules.mode == Interpolation::kNearest;
-  const double stretch = rules.antialias ? std::min(a.scale, 1.0) : 1;  // below 1: the kernel is wider than its taps' spacing
+  const double stretch = rules.antialias ? std::min(a.length / static_cast<double>(a.in), 1.0)
+                                         : 1;  // below 1: the kernel is wider than its taps' spacing
   const double reach = rules.mode == Interpolation::kCubic ? 2 : 1;
   if (stretch * static_cast<double>(a.in) < 0.25)
-    return error(Code::kInvalidArgument, "scale {} is too small for an axis of {} elements", a.scale, a.in);
+    return error(Code::kInvalidArgument, "an axis of {} elements cannot become one of {}", a.in, a.length);
   const int64_t start = nearest ? 0 : static_cast<int64_t>(std::floor(-reach / stretch)) + 1;
   t.count = nearest ? 1 : 2 - 2 * start;
   int64_t cells = 0;
@@ -221,6 +223,11 @@ void nearest_rows(CpuContext& c, const Planes& p) {
   });
 }
 
+// y = a * u + b * v.
+void mix(const float* a, float u, const float* b, float v, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] * u + b[i] * v;
+}
+
 // One row of the input, blended from the two that `h` says.
 const float* blend(const Planes& p, const float* plane, int64_t row, float* buffer) {
   const int64_t narrow = p.w->in * p.inner;
@@ -230,7 +237,7 @@ const float* blend(const Planes& p, const float* plane, int64_t row, float* buff
   const auto u = static_cast<float>(p.h->weight[at]), v = static_cast<float>(p.h->weight[at + 1]);
   const float* const b = plane + place(*p.h, row, 1) * narrow;
   if (a == b && u + v == 1) return a;
-  for (int64_t i = 0; i < narrow; ++i) buffer[i] = a[i] * u + b[i] * v;
+  mix(a, u, b, v, buffer, narrow);
   return buffer;
 }
 
@@ -250,14 +257,16 @@ void linear_rows(CpuContext& c, const ResampleRules& rules, const Planes& p) {
         continue;
       }
       const float* const from = blend(p, x + r / p.h->out * p.h->in * narrow, r % p.h->out, buffers.data() + worker * narrow);
-      for (int64_t o = 0; o < p.w->out; ++o) {
-        const float u = weight[2 * o], v = weight[2 * o + 1];
-        const float *const a = from + index[2 * o] * p.inner, *const b = from + index[2 * o + 1] * p.inner;
-        if (outside(*p.w, o)) std::fill_n(to + o * p.inner, p.inner, extrapolation);
-        else if (p.inner == 1) to[o] = *a * u + *b * v;
-        else
-          for (int64_t i = 0; i < p.inner; ++i) to[o * p.inner + i] = a[i] * u + b[i] * v;
+      if (p.inner == 1) {
+        for (int64_t o = 0; o < wide; ++o)
+          to[o] = from[index[2 * o]] * weight[2 * o] + from[index[2 * o + 1]] * weight[2 * o + 1];
+      } else {
+        for (int64_t o = 0; o < p.w->out; ++o)
+          mix(from + index[2 * o] * p.inner, weight[2 * o], from + index[2 * o + 1] * p.inner, weight[2 * o + 1],
+              to + o * p.inner, p.inner);
       }
+      for (int64_t o = 0; o < p.w->out && !p.w->outside.empty(); ++o)
+        if (outside(*p.w, o)) std::fill_n(to + o * p.inner, p.inner, extrapolation);
     }
   });
 }

@@ -28,14 +28,14 @@ struct ResampleRules {
   double cubic_a = -0.75, extrapolation = 0;
 };
 
-// How one axis changes: sizes, the scale between them (out is about in * scale), the region of interest in [0, 1].
+// How one axis changes: sizes, the output's length before rounding (in times the scale), the region of interest in [0, 1].
 struct ResampleAxis {
   int64_t in = 0, out = 0;
-  double scale = 1, begin = 0, end = 1;
+  double length = 0, begin = 0, end = 1;
 
   bool kept(const ResampleRules& rules) const {
     const bool whole = rules.coordinates != Coordinates::kTfCropAndResize || (begin == 0 && end == 1);
-    return in == out && scale > 1 - 1e-9 && scale < 1 + 1e-9 && whole;
+    return in == out && length == static_cast<double>(in) && whole;
   }
 };
 

@@ -34,9 +34,9 @@ E choose(const NodeReader& node, const char* name, const char* otherwise, const 
   return choices[0].second;
 }
 
-// floor(size * scale), in float as ONNX's shape inference does it.
+// floor(size * scale) of the scale as stored: 10 * 0.7f is below 7, and gives 6.
 Result<int64_t> scaled(int64_t size, float scale) {
-  const float out = std::floor(static_cast<float>(size) * scale);
+  const double out = std::floor(static_cast<double>(size) * static_cast<double>(scale));
   if (!(scale > 0) || !(out < kMostElements))
     return error(Code::kInvalidArgument, "scale {} for a dimension of {}: expected a positive number that gives a valid size",
                  scale, size);
@@ -192,7 +192,7 @@ struct Resize {
   Result<std::vector<ResampleAxis>> plan(C& c, std::span<const int64_t> x) const {
     OCIOR_ASSIGN(const std::vector<size_t> which, which_axes(static_cast<int64_t>(x.size())));
     std::vector<ResampleAxis> out;
-    for (const int64_t d : x) out.push_back({.in = d, .out = d});
+    for (const int64_t d : x) out.push_back({.in = d, .out = d, .length = static_cast<double>(d)});
     const bool sized = roi_first && c.has(3) && c.in(3).count() > 0;
     const bool scaled_by = c.has(scales_input()) && c.in(scales_input()).count() > 0;
     if (sized == scaled_by && !which.empty())
@@ -309,14 +309,16 @@ struct Resize {
       if (a.in == 0 && sizes[i] > 0)
         return error(Code::kInvalidArgument, "axis {} has no elements and cannot become {}", which[i], sizes[i]);
       a.out = sizes[i];
-      a.scale = a.in == 0 ? 1 : static_cast<double>(a.out) / static_cast<double>(a.in);
-      common = aspect == AspectRatio::kNotLarger ? std::min(common, a.scale) : std::max(common, a.scale);
+      a.length = static_cast<double>(a.out);
+      const double scale = a.in == 0 ? 1 : a.length / static_cast<double>(a.in);
+      common = aspect == AspectRatio::kNotLarger ? std::min(common, scale) : std::max(common, scale);
     }
     if (aspect == AspectRatio::kStretch) return {};
     for (const size_t i : which) {
-      const double size = std::floor(common * static_cast<double>(out[i].in) + 0.5);
+      out[i].length = common * static_cast<double>(out[i].in);
+      const double size = std::floor(out[i].length + 0.5);
       if (!(size < kMostElements)) return error(Code::kInvalidArgument, "axis {} would have {} elements", i, size);
-      out[i].scale = common, out[i].out = static_cast<int64_t>(size);
+      out[i].out = static_cast<int64_t>(size);
     }
     return {};
   }
@@ -326,7 +328,7 @@ struct Resize {
     for (size_t i = 0; i < which.size(); ++i) {
       ResampleAxis& a = out[which[i]];
       OCIOR_ASSIGN(a.out, scaled(a.in, scales[i]));
-      a.scale = scales[i];
+      a.length = static_cast<double>(scales[i]) * static_cast<double>(a.in);
     }
     return {};
   }
@@ -383,7 +385,7 @@ struct Upsample {
     std::vector<ResampleAxis> out;
     for (size_t i = 0; i < x.size(); ++i) {
       OCIOR_ASSIGN(const int64_t size, scaled(x[i], scales[i]));
-      out.push_back({.in = x[i], .out = size, .scale = scales[i]});
+      out.push_back({.in = x[i], .out = size, .length = static_cast<double>(scales[i]) * static_cast<double>(x[i])});
     }
     return out;
   }

@@ -72,6 +72,7 @@ struct RoiAlign {
     op.width = node.integer("output_width", 1);
     op.samples_per_side = node.integer("sampling_ratio", 0);
     op.scale = node.number("spatial_scale", 1);
+    if (!std::isfinite(op.scale)) node.fail("spatial_scale is {}; expected a finite number", op.scale);
     if (op.height < 1 || op.height > kMostCells || op.width < 1 || op.width > kMostCells)
       node.fail("the output is {} x {}; expected 1 to {}", op.height, op.width, kMostCells);
     if (op.samples_per_side < 0 || op.samples_per_side > kMostSamples)
@@ -161,7 +162,7 @@ struct RoiAlign {
     double length = to * scale - offset - start;
     if (!half_pixel) length = std::max(length, 1.0);
     const double cell = length / static_cast<double>(cells);
-    const double samples = std::clamp(std::ceil(cell), 0.0, static_cast<double>(kMostSamples + 1));
+    const double samples = cell > 0 ? std::min(std::ceil(cell), static_cast<double>(kMostSamples + 1)) : 0;
     return {start, cell, samples_per_side > 0 ? samples_per_side : static_cast<int64_t>(samples)};
   }
 
@@ -243,6 +244,7 @@ struct MaxRoiPool {
     if (right) op.height = shape[0], op.width = shape[1];
     else node.fail("pooled_shape is {}; expected two numbers, 1 to {}", to_string(shape), kMostCells);
     op.scale = node.number("spatial_scale", 1);
+    if (!std::isfinite(op.scale)) node.fail("spatial_scale is {}; expected a finite number", op.scale);
     return op;
   }
 

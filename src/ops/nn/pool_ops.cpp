@@ -3,9 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/loops.h"
 #include "ops/nn/numeric.h"
-#include "ops/nn/pool.h"
+#include "ops/nn/pool_rows.h"
 #include "ops/shape_data.h"
 #include "ops/shapes.h"
 #include "ops/typed.h"
@@ -15,6 +14,7 @@ namespace {
 
 using nn::PoolAxis;
 using nn::PoolWindow;
+using nn::RowPool;
 
 constexpr TypeSet kSmallTypes = types(DType::kInt8, DType::kUint8);
 
@@ -82,132 +82,6 @@ void pool_reference(RefContext& c, const std::vector<PoolAxis>& axes, F&& f) {
 double lowest(DType t) { return t == DType::kInt8 ? -128 : t == DType::kUint8 ? 0 : -std::numeric_limits<double>::infinity(); }
 
 bool beats(double v, double best) { return v > best || v != v; }
-
-// How run() goes: rows of the input are combined into one row (over all axes but the last), then windows along that row. The
-// outer axes are walked as one list of kernel positions.
-class RowPool {
- public:
-  RowPool(const std::vector<PoolAxis>& axes) : axes_(axes), last_(axes.back()) {  // NOLINT: from a plan
-    for (size_t i = 0; i + 1 < axes.size(); ++i) rows_ *= axes[i].out;
-    for (const PoolAxis& a : axes) plane_ *= a.in;
-  }
-
-  int64_t rows() const { return rows_; }
-  int64_t plane() const { return plane_; }
-  const PoolAxis& last() const { return last_; }
-
-  // f(offset of an input row) for the rows that output row `row` combines; returns the outer windows' padded size.
-  template <class F>
-  double each_row(int64_t row, F&& f) const {
-    int64_t begin[kMaxRank], end[kMaxRank], place[kMaxRank], start[kMaxRank];
-    const size_t n = axes_.size() - 1;
-    double padded = 1;
-    bool empty = false;
-    for (size_t i = n; i-- > 0; row /= axes_[i].out) {
-      const int64_t o = row % axes_[i].out;
-      start[i] = axes_[i].start(o), place[i] = begin[i] = axes_[i].first(o), end[i] = axes_[i].last(o);
-      padded *= static_cast<double>(axes_[i].padded(o));
-      empty |= begin[i] >= end[i];
-    }
-    for (bool more = !empty; more;) {
-      int64_t at = 0;
-      for (size_t i = 0; i < n; ++i) at = at * axes_[i].in + start[i] + place[i] * axes_[i].dilation;
-      f(at * last_.in);
-      more = false;
-      for (size_t i = n; i-- > 0 && !more;) {
-        more = ++place[i] < end[i];
-        if (!more) place[i] = begin[i];
-      }
-    }
-    return padded;
-  }
-
-  // How many input elements the outer part of output row `row` covers.
-  double covered(int64_t row) const {
-    double n = 1;
-    for (size_t i = axes_.size() - 1; i-- > 0; row /= axes_[i].out) {
-      const int64_t o = row % axes_[i].out;
-      n *= static_cast<double>(std::max<int64_t>(0, axes_[i].last(o) - axes_[i].first(o)));
-    }
-    return n;
-  }
-
- private:
-  const std::vector<PoolAxis>& axes_;
-  const PoolAxis& last_;
-  int64_t rows_ = 1, plane_ = 1;
-};
-
-struct Larger {
-  static constexpr ReduceFn fn = ReduceFn::kMax;
-  template <class T>
-  static T of(T a, T b) {
-    return b > a || b != b ? b : a;
-  }
-};
-struct Sum {
-  static constexpr ReduceFn fn = ReduceFn::kSum;
-  static float of(float a, float b) { return a + b; }
-};
-
-// acc[i] = Fold(acc[i], x[i]).
-template <class Fold, class T>
-void fold_row(const KernelTable& k, const T* x, T* acc, int64_t n) {
-  if constexpr (std::is_same_v<T, float>) {
-    k.reduce_into_f32(Fold::fn, x, acc, n);
-  } else {
-    for (int64_t i = 0; i < n; ++i) acc[i] = Fold::of(acc[i], x[i]);
-  }
-}
-
-// y[o] = the window at o of one row, folded from `none`.
-template <class Fold, class T>
-void fold_windows(const KernelTable& k, const PoolAxis& a, const T* row, T none, T* y) {
-  std::fill_n(y, a.out, none);
-  const int64_t begin = std::max<int64_t>(0, (a.before - (a.out - 1) * a.stride) / a.dilation);
-  const int64_t end = std::min(a.kernel, (a.in + a.before - 1) / a.dilation + 1);
-  for (int64_t j = begin; j < end; ++j) {
-    const int64_t shift = j * a.dilation - a.before;  // of the element under output 0
-    const int64_t first = shift >= 0 ? 0 : (a.stride - 1 - shift) / a.stride;
-    const int64_t last = shift >= a.in ? 0 : std::min(a.out, (a.in - shift + a.stride - 1) / a.stride);
-    if (first >= last) continue;
-    const T* const x = row + shift + first * a.stride;
-    if (a.stride == 1) {
-      fold_row<Fold>(k, x, y + first, last - first);
-    } else {
-      for (int64_t o = first; o < last; ++o) y[o] = Fold::of(y[o], x[(o - first) * a.stride]);
-    }
-  }
-}
-
-// Pools all rows over the team; finish(row within a plane, y row) ends each. `buffers`: a row of the input per worker.
-template <class Fold, class T, class Finish>
-void pool_rows(CpuContext& c, const RowPool& pool, T none, T* buffers, Finish&& finish) {
-  const T* const x = c.in(0).as<T>();
-  T* const y = c.out(0).as<T>();
-  const PoolAxis& a = pool.last();
-  const int64_t rows = c.in(0).shape[0] * c.in(0).shape[1] * pool.rows();
-  nn::parallel_rows(c, rows, a.in + a.out * std::min(a.kernel, a.in), [&](int64_t begin, int64_t end, int worker) {
-    T* const row = buffers + worker * a.in;
-    for (int64_t r = begin; r < end; ++r) {
-      const T* const plane = x + r / pool.rows() * pool.plane();
-      bool any = false;
-      const double padded = pool.each_row(r % pool.rows(), [&](int64_t at) {
-        if (any) fold_row<Fold>(c.kernels(), plane + at, row, a.in);
-        else std::copy_n(plane + at, a.in, row);
-        any = true;
-      });
-      if (any) fold_windows<Fold>(c.kernels(), a, row, none, y + r * a.out);
-      else std::fill_n(y + r * a.out, a.out, none);
-      finish(r % pool.rows(), padded, y + r * a.out);
-    }
-  });
-}
-
-size_t row_scratch(const BindContext& c) {
-  const auto& x = c.in(0).shape;
-  return static_cast<size_t>(c.workers()) * static_cast<size_t>(x.empty() ? 0 : x.back()) * element_size(c.in(0).dtype);
-}
 
 Status infer_pool(const PoolWindow& window, ShapeContext& c, TypeSet allowed, std::string_view name) {
   OCIOR_RETURN_IF_ERROR(check_type(c, 0, allowed, name));
@@ -297,7 +171,7 @@ struct MaxPool {
     return {};
   }
 
-  size_t scratch(const BindContext& c) const { return row_scratch(c); }
+  size_t scratch(const BindContext& c) const { return nn::pool_scratch(window, c); }
   double work(const BindContext& c) const { return pool_work(window, c); }
 
   Status run(CpuContext& c) const {
@@ -326,7 +200,7 @@ struct MaxPool {
   template <class T>
   static void run_as(CpuContext& c, const std::vector<PoolAxis>& axes, T none) {
     const RowPool pool(axes);
-    pool_rows<Larger>(c, pool, none, static_cast<T*>(c.scratch()), [](int64_t, double, T*) {});
+    nn::pool_rows<nn::Larger>(c, pool, none, static_cast<T*>(c.scratch()), [](int64_t, double, T*) {});
   }
 
   void find_indices(RefContext& c, const std::vector<PoolAxis>& axes) const {
@@ -384,7 +258,7 @@ struct AveragePool {
     return {};
   }
 
-  size_t scratch(const BindContext& c) const { return row_scratch(c); }
+  size_t scratch(const BindContext& c) const { return nn::pool_scratch(window, c); }
   double work(const BindContext& c) const { return pool_work(window, c); }
 
   Status run(CpuContext& c) const {
@@ -392,12 +266,21 @@ struct AveragePool {
     OCIOR_ASSIGN(const auto axes, window.plan(c.in(0).shape));
     const RowPool pool(axes);
     const PoolAxis& a = pool.last();
-    pool_rows<Sum>(c, pool, 0.0f, static_cast<float*>(c.scratch()), [&](int64_t row, double padded, float* y) {
-      const double outer = count_padding ? padded : pool.covered(row);
-      for (int64_t o = 0; o < a.out; ++o) {
+    const int64_t full = a.kernel;  // elements of a window inside the row: those at [begin, end) have that many
+    const int64_t begin = std::min(a.out, (a.before + a.stride - 1) / a.stride), span = (a.kernel - 1) * a.dilation + 1;
+    const int64_t room = a.in + a.before - span, end = room < 0 ? 0 : std::min(a.out, room / a.stride + 1);
+    const auto edge = [&](bool any, int64_t from, int64_t to, float* y) {
+      for (int64_t o = from; o < to; ++o) {
         const int64_t inner = count_padding ? a.padded(o) : a.last(o) - a.first(o);
-        y[o] = inner > 0 && outer > 0 ? static_cast<float>(y[o] / (outer * static_cast<double>(inner))) : 0;
+        y[o] = any && inner > 0 ? y[o] * static_cast<float>(full) / static_cast<float>(inner) : 0;
       }
+    };
+    nn::pool_rows<nn::Sum>(c, pool, 0.0f, static_cast<float*>(c.scratch()), [&](int64_t row, double padded, float* y) {
+      const double outer = count_padding ? padded : pool.covered(row);
+      const auto inverse = static_cast<float>(outer > 0 ? 1 / (outer * static_cast<double>(full)) : 0);
+      for (int64_t o = 0; o < a.out; ++o) y[o] *= inverse;
+      edge(outer > 0, 0, begin, y);
+      edge(outer > 0, std::max(begin, end), a.out, y);
     });
     return {};
   }
