@@ -47,9 +47,11 @@ struct PySession {
     std::deque<std::string> feed_names;
     std::vector<Feed> list;
     list.reserve(nb::len(feeds));
-    for (auto [key, array] : feeds) {
+    for (auto [key, value] : feeds) {
       feed_names.push_back(nb::cast<std::string>(key));
-      list.push_back({feed_names.back(), tensor_of(array, feed_names.back(), keep)});
+      const ValueInfo* want = declaration(feed_names.back());  // null: run() reports the name
+      Value given = want ? value_of(value, *want, keep) : tensor_of(value, feed_names.back(), keep);
+      list.push_back({feed_names.back(), std::move(given)});
     }
     std::vector<std::string> wanted;
     if (!names.is_none()) wanted = nb::cast<std::vector<std::string>>(names);
@@ -58,8 +60,16 @@ struct PySession {
       return session.run(list, wanted, options);
     }();
     nb::list out;
-    for (const Value& v : unwrap(std::move(got))) out.append(array_of(v));
+    for (const Value& v : unwrap(std::move(got))) out.append(object_of(v));
     return out;
+  }
+
+ private:
+  const ValueInfo* declaration(const std::string& name) const {
+    for (const auto inputs : {session.inputs(), session.overridable_initializers()})
+      for (const ValueInfo& info : inputs)
+        if (info.name == name) return &info;
+    return nullptr;
   }
 };
 

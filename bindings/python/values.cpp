@@ -174,7 +174,80 @@ Value small_tensor_of(const MlType& type, nb::object held, std::deque<nb::object
   return unwrap(Value::view(type.dtype, shape_of(array), const_cast<void*>(array.data()), array.nbytes()));
 }
 
+std::string kind_of(nb::handle object) { return nb::cast<std::string>(nb::str(object.type())); }
+
+// Values of one NumPy type for keys or values of a map.
+Value column_of(nb::handle items, DType dtype, const std::string& name, std::deque<nb::object>& keep) {
+  nb::object list = nb::steal<nb::object>(PySequence_List(items.ptr()));
+  if (!list) throw nb::python_error();
+  if (dtype == DType::kString) {
+    nb::object array = numpy().attr("empty")(nb::len(list), "dtype"_a = nb::str("object"));
+    array.attr("__setitem__")(nb::slice(nb::none(), nb::none(), nb::none()), list);
+    return strings_of(array, name);
+  }
+  const auto type = std::string(name_of(dtype) == "float" ? "float32" : name_of(dtype) == "double" ? "float64" : name_of(dtype));
+  return tensor_of(numpy().attr("asarray")(list, "dtype"_a = nb::str(type.c_str())), name, keep);
+}
+
+nb::object map_object(const Value& map) {
+  nb::dict out;
+  const nb::object keys = array_of(map.elements()[0]).attr("tolist")(), values = array_of(map.elements()[1]).attr("tolist")();
+  for (size_t i = 0; i < nb::len(keys); ++i) out[keys[i]] = values[i];
+  return out;
+}
+
 }  // namespace
+
+Value value_of(nb::handle object, const ValueInfo& want, std::deque<nb::object>& keep) {
+  switch (want.kind) {
+    case Value::Kind::kOptional: {
+      if (object.is_none()) return Value::optional(Value());
+      if (!want.element) break;
+      ValueInfo element = *want.element;
+      element.name = want.name;
+      return Value::optional(value_of(object, element, keep));
+    }
+    case Value::Kind::kSequence: {
+      if (!nb::isinstance<nb::list>(object) && !nb::isinstance<nb::tuple>(object))
+        raise(Status(Code::kInvalidArgument,
+                     "input '" + want.name + "' is a " + kind_of(object) + "; pass a list, as it is " + want.type_string()));
+      if (!want.element) break;
+      ValueInfo element = *want.element;
+      element.name = want.name;
+      std::vector<Value> elements;
+      for (nb::handle item : object) elements.push_back(value_of(item, element, keep));
+      return Value::sequence(std::move(elements));
+    }
+    case Value::Kind::kMap: {
+      if (!nb::isinstance<nb::dict>(object))
+        raise(Status(Code::kInvalidArgument,
+                     "input '" + want.name + "' is a " + kind_of(object) + "; pass a dict, as it is " + want.type_string()));
+      if (!want.element || !want.element->element) {
+        const DType values = want.element ? want.element->dtype : DType::kUndefined;
+        Value keys = column_of(object.attr("keys")(), want.dtype, want.name, keep);
+        return unwrap(Value::map(std::move(keys), column_of(object.attr("values")(), values, want.name, keep)));
+      }
+      break;
+    }
+    default: return tensor_of(object, want.name, keep);
+  }
+  raise(Status(Code::kNotImplemented, "input '" + want.name + "' is " + want.type_string() + ", which Python cannot give"));
+}
+
+nb::object object_of(const Value& value) {
+  switch (value.kind()) {
+    case Value::Kind::kTensor: return array_of(value);
+    case Value::Kind::kSequence: {
+      nb::list out;
+      for (const Value& element : value.elements()) out.append(object_of(element));
+      return out;
+    }
+    case Value::Kind::kOptional: return value.elements().empty() ? nb::none() : object_of(value.elements()[0]);
+    case Value::Kind::kMap: return map_object(value);
+    case Value::Kind::kNone: break;
+  }
+  return nb::none();
+}
 
 void add_errors(nb::module_& m) {
   for (size_t i = 1; i < std::size(kErrorNames); ++i) {

@@ -21,6 +21,12 @@ T unwrap(Result<T> result) {
   return std::move(result).value();
 }
 
+// What Python gives for the input `want`: an array, a list of values for a sequence, a dict for a map; None or the element itself
+// for an optional. `keep` receives what must stay alive while the Value lives.
+Value value_of(nanobind::handle object, const ValueInfo& want, std::deque<nanobind::object>& keep);
+// The reverse.
+nanobind::object object_of(const Value& value);
+
 // An array (anything with the buffer protocol or DLPack, a list, or a NumPy array of ml_dtypes' types or of strings) as a tensor
 // that borrows its memory where it can; `keep` receives what must stay alive. `name` is for errors.
 Value tensor_of(nanobind::handle object, const std::string& name, std::deque<nanobind::object>& keep);
