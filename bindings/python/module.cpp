@@ -1,7 +1,6 @@
 // The Python module ocior._ocior: a thin layer over the public C++ API. The GIL is released while models load and run; arrays
 // enter and leave without copies where their memory allows it.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
@@ -11,6 +10,7 @@
 #include <deque>
 
 #include "ocior/ocior.h"
+#include "values.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -18,154 +18,7 @@ using namespace nb::literals;
 namespace {
 
 using namespace ocior;
-
-// Exception classes by status code, with ONNX Runtime's names.
-constexpr const char* kErrorNames[] = {"",
-                                       "Fail",
-                                       "InvalidArgument",
-                                       "NoSuchFile",
-                                       "NoModel",
-                                       "EngineError",
-                                       "RuntimeException",
-                                       "InvalidProtobuf",
-                                       "ModelLoaded",
-                                       "NotImplemented",
-                                       "InvalidGraph",
-                                       "EPFail",
-                                       "ModelLoadCanceled",
-                                       "ModelRequiresCompilation",
-                                       "NotFound"};
-PyObject* error_classes[std::size(kErrorNames)];
-
-[[noreturn]] void raise(const Status& status) {
-  const auto code = static_cast<size_t>(status.code());
-  PyObject* type = code < std::size(kErrorNames) && error_classes[code] ? error_classes[code] : PyExc_RuntimeError;
-  const std::string text = "[ONNXRuntimeError] : " + std::to_string(code) + " : " +
-                           (code < std::size(kErrorNames) ? kErrorNames[code] : "") + " : " + status.message();
-  PyErr_SetString(type, text.c_str());
-  throw nb::python_error();
-}
-
-template <class T>
-T unwrap(Result<T> result) {
-  if (!result.ok()) raise(result.status());
-  return std::move(result).value();
-}
-
-DType dtype_of(const nb::dlpack::dtype& d) {
-  using nb::dlpack::dtype_code;
-  switch (static_cast<dtype_code>(d.code)) {
-    case dtype_code::Float:
-      return d.bits == 32 ? DType::kFloat : d.bits == 64 ? DType::kDouble : d.bits == 16 ? DType::kFloat16 : DType::kUndefined;
-    case dtype_code::Int:
-      return d.bits == 64   ? DType::kInt64
-             : d.bits == 32 ? DType::kInt32
-             : d.bits == 16 ? DType::kInt16
-             : d.bits == 8  ? DType::kInt8
-                            : DType::kUndefined;
-    case dtype_code::UInt:
-      return d.bits == 64   ? DType::kUint64
-             : d.bits == 32 ? DType::kUint32
-             : d.bits == 16 ? DType::kUint16
-             : d.bits == 8  ? DType::kUint8
-                            : DType::kUndefined;
-    case dtype_code::Bool: return DType::kBool;
-    case dtype_code::Bfloat: return DType::kBFloat16;
-    case dtype_code::Complex: return d.bits == 64 ? DType::kComplex64 : DType::kComplex128;
-    default: return DType::kUndefined;
-  }
-}
-
-std::optional<nb::dlpack::dtype> dlpack_of(DType t) {
-  using nb::dlpack::dtype_code;
-  const auto bits = static_cast<uint8_t>(bits_of(t));
-  switch (t) {
-    case DType::kFloat:
-    case DType::kDouble:
-    case DType::kFloat16: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Float), bits, 1};
-    case DType::kInt8:
-    case DType::kInt16:
-    case DType::kInt32:
-    case DType::kInt64: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Int), bits, 1};
-    case DType::kUint8:
-    case DType::kUint16:
-    case DType::kUint32:
-    case DType::kUint64: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::UInt), bits, 1};
-    case DType::kBool: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Bool), 8, 1};
-    case DType::kComplex64:
-    case DType::kComplex128: return nb::dlpack::dtype{static_cast<uint8_t>(dtype_code::Complex), bits, 1};
-    default: return std::nullopt;
-  }
-}
-
-nb::object numpy() { return nb::module_::import_("numpy"); }
-
-Value strings_of(nb::handle array, const std::string& name) {
-  nb::object flat = array.attr("ravel")();
-  std::vector<std::string> values;
-  for (nb::handle item : flat) {
-    if (nb::isinstance<nb::bytes>(item)) values.emplace_back(nb::cast<nb::bytes>(item).c_str());
-    else if (nb::isinstance<nb::str>(item)) values.push_back(nb::cast<std::string>(item));
-    else raise(Status(Code::kInvalidArgument, "input '" + name + "': an array of objects must hold strings only"));
-  }
-  const auto shape = nb::cast<std::vector<int64_t>>(array.attr("shape"));
-  return unwrap(Value::strings(shape, std::move(values)));
-}
-
-bool is_dense(const nb::ndarray<nb::ro>& a) {
-  int64_t step = 1;
-  for (size_t i = a.ndim(); i-- > 0;) {
-    if (a.shape(i) != 1 && a.stride(i) != step && a.size() > 0) return false;
-    step *= static_cast<int64_t>(a.shape(i));
-  }
-  return true;
-}
-
-// An array (anything with the buffer protocol or DLPack, or a list) as a Value that borrows its memory; `keep` receives what must
-// stay alive.
-Value value_of(nb::handle object, const std::string& name, std::deque<nb::object>& keep) {
-  nb::object held = nb::borrow(object);
-  if (nb::hasattr(held, "numpy") && !nb::hasattr(held, "__array_interface__")) held = held.attr("numpy")();
-  if (nb::isinstance<nb::list>(held) || nb::isinstance<nb::tuple>(held) || nb::isinstance<nb::float_>(held) ||
-      nb::isinstance<nb::int_>(held))
-    held = numpy().attr("asarray")(held);
-  if (nb::hasattr(held, "dtype")) {
-    const std::string kind = nb::cast<std::string>(nb::str(nb::getattr(nb::getattr(held, "dtype"), "kind", nb::str("?"))));
-    if (kind == "O" || kind == "U" || kind == "S") return strings_of(held, name);
-  }
-  nb::ndarray<nb::ro> array;
-  if (!nb::try_cast(held, array))
-    raise(Status(Code::kInvalidArgument,
-                 "input '" + name + "' is a " + nb::cast<std::string>(nb::str(held.type())) + "; pass a NumPy array"));
-  if (!is_dense(array)) {
-    held = numpy().attr("ascontiguousarray")(held);
-    array = nb::cast<nb::ndarray<nb::ro>>(held);
-  }
-  const DType dtype = dtype_of(array.dtype());
-  if (dtype == DType::kUndefined)
-    raise(Status(Code::kInvalidArgument, "input '" + name + "': its element type is not supported"));
-  std::vector<int64_t> shape;
-  for (size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<int64_t>(array.shape(i)));
-  keep.push_back(std::move(held));
-  return unwrap(Value::view(dtype, shape, const_cast<void*>(array.data()), array.nbytes()));
-}
-
-nb::object array_of(const Value& value) {
-  if (!value.is_tensor()) return nb::none();
-  const auto shape = value.shape();
-  if (value.dtype() == DType::kString) {
-    nb::list items;
-    for (const std::string& s : value.string_data()) items.append(nb::str(s.data(), s.size()));
-    nb::object flat = numpy().attr("array")(items, "dtype"_a = nb::str("object"));
-    return flat.attr("reshape")(nb::cast(std::vector<int64_t>(shape.begin(), shape.end())));
-  }
-  const auto dtype = dlpack_of(value.dtype());
-  if (!dtype) raise(Status(Code::kNotImplemented, "NumPy has no element type for " + std::string(name_of(value.dtype()))));
-  std::vector<size_t> sizes(shape.begin(), shape.end());
-  auto* owner = new Value(value);
-  nb::capsule capsule(owner, [](void* p) noexcept { delete static_cast<Value*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy>(owner->data(), sizes.size(), sizes.data(), capsule, nullptr, *dtype));
-}
+using namespace ocior::python;
 
 // ONNX Runtime's shape lists: numbers, symbols, None.
 nb::list shape_of(const ValueInfo& info) {
@@ -194,9 +47,11 @@ struct PySession {
     std::deque<std::string> feed_names;
     std::vector<Feed> list;
     list.reserve(nb::len(feeds));
-    for (auto [key, array] : feeds) {
+    for (auto [key, value] : feeds) {
       feed_names.push_back(nb::cast<std::string>(key));
-      list.push_back({feed_names.back(), value_of(array, feed_names.back(), keep)});
+      const ValueInfo* want = declaration(feed_names.back());  // null: run() reports the name
+      Value given = want ? value_of(value, *want, keep) : tensor_of(value, feed_names.back(), keep);
+      list.push_back({feed_names.back(), std::move(given)});
     }
     std::vector<std::string> wanted;
     if (!names.is_none()) wanted = nb::cast<std::vector<std::string>>(names);
@@ -205,8 +60,16 @@ struct PySession {
       return session.run(list, wanted, options);
     }();
     nb::list out;
-    for (const Value& v : unwrap(std::move(got))) out.append(array_of(v));
+    for (const Value& v : unwrap(std::move(got))) out.append(object_of(v));
     return out;
+  }
+
+ private:
+  const ValueInfo* declaration(const std::string& name) const {
+    for (const auto inputs : {session.inputs(), session.overridable_initializers()})
+      for (const ValueInfo& info : inputs)
+        if (info.name == name) return &info;
+    return nullptr;
   }
 };
 
@@ -241,10 +104,7 @@ PySession load(const nb::object& model, const PySessionOptions& options,
 
 NB_MODULE(_ocior, m) {
   m.doc() = "Ocior runs ONNX models.";
-  for (size_t i = 1; i < std::size(kErrorNames); ++i) {
-    error_classes[i] = PyErr_NewException((std::string("ocior.") + kErrorNames[i]).c_str(), PyExc_RuntimeError, nullptr);
-    m.attr(kErrorNames[i]) = nb::handle(error_classes[i]);
-  }
+  add_errors(m);
   m.attr("__version__") = nb::str(version().data(), version().size());
 
   nb::class_<ValueInfo>(m, "NodeArg", "Name, type and shape of a model's input or output.")

@@ -32,10 +32,11 @@ struct Dimension {
 struct ValueInfo {
   std::string name;
   Value::Kind kind = Value::Kind::kTensor;
-  DType dtype = DType::kUndefined;
+  DType dtype = DType::kUndefined;  // of a tensor's elements, of a map's keys
   bool has_shape = false;
   std::vector<Dimension> shape;
-  std::string type_string() const;  // ONNX Runtime's words: "tensor(float)"
+  std::shared_ptr<const ValueInfo> element;  // of a sequence or an optional; the values of a map
+  std::string type_string() const;           // ONNX Runtime's words: "tensor(float)", "seq(tensor(int64))"
 };
 
 struct ModelMetadata {

@@ -56,6 +56,12 @@ class Value {
                             std::shared_ptr<const void> keep = nullptr, MemoryInfo memory = {});
   // A tensor of UTF-8 strings, shape's product of them.
   static Result<Value> strings(std::span<const int64_t> shape, std::vector<std::string> values);
+  // Values of one type in order. Whether the types agree is checked where the sequence is used.
+  static Value sequence(std::vector<Value> elements);
+  // An optional that holds `element`, or nothing when its kind is kNone.
+  static Value optional(Value element);
+  // A map: `keys` (integers or strings) and `values` are tensors with as many elements.
+  static Result<Value> map(Value keys, Value values);
   // Convenience: a dense copy of `values`.
   template <class T>
   static Result<Value> of(std::span<const int64_t> shape, std::span<const T> values);
@@ -80,6 +86,9 @@ class Value {
   std::span<const T> as() const {
     return {static_cast<const T*>(data()), static_cast<size_t>(element_count())};
   }
+
+  // kSequence: its elements; kOptional: one or none; kMap: keys and values. Empty for other kinds.
+  std::span<const Value> elements() const;
 
   // The tensor inside (engine's own type); null for other kinds.
   const Tensor* get_tensor() const;

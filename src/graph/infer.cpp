@@ -67,21 +67,30 @@ Status infer_node(Graph& graph, NodeId id) {
   std::vector<Type> declared(node.outputs.size());
   for (size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i] != kNone) declared[i] = graph.value(node.outputs[i]).type;
-  for (const ValueId in : node.inputs)
-    if (in != kNone && graph.value(in).type.is_tensor() && graph.value(in).type.dtype == DType::kUndefined)
+  for (const ValueId in : node.inputs) {
+    if (in == kNone) continue;
+    const ValueInfo& v = graph.value(in);
+    if (v.type.is_tensor() && v.type.dtype == DType::kUndefined)
       return error(Code::kInvalidGraph, "node '{}' ({}): the type of its input '{}' is unknown", node.name, node.op->name(),
-                   graph.value(in).name);
+                   v.name);
+    if (!v.type.is_tensor() && !node.op->any_kind())
+      return error(Code::kInvalidGraph, "node '{}' ({}): its input '{}' is {}; expected a tensor", node.name, node.op->name(),
+                   v.name, v.type.text());
+  }
   GraphShapeContext context(graph, id);
   OCIOR_RETURN_IF_ERROR(with_context(node.op->infer(context), fmt::format("node '{}' ({})", node.name, node.op->name())));
   for (size_t i = 0; i < node.outputs.size(); ++i) {  // where inference knows less than the file declares, the file wins
     if (node.outputs[i] == kNone) continue;
     Type& type = graph.mutable_value(node.outputs[i]).type;
+    if (declared[i].kind != type.kind && (!declared[i].is_tensor() || declared[i].dtype != DType::kUndefined))
+      return error(Code::kInvalidGraph, "node '{}' ({}) gives {} for '{}', but the model declares {}", node.name, node.op->name(),
+                   type.text(), graph.value(node.outputs[i]).name, declared[i].text());
     if (declared[i].dtype != DType::kUndefined && type.is_tensor() && type.dtype != DType::kUndefined &&
         declared[i].dtype != type.dtype)
       return error(Code::kInvalidGraph, "node '{}' ({}) gives {} for '{}', but the model declares {}", node.name, node.op->name(),
                    name_of(type.dtype), graph.value(node.outputs[i]).name, name_of(declared[i].dtype));
     if (type.dtype == DType::kUndefined && type.is_tensor()) type.dtype = declared[i].dtype;
-    if (!type.shape && declared[i].shape) type.shape = declared[i].shape;
+    if (type.is_tensor() && !type.shape && declared[i].shape) type.shape = declared[i].shape;
   }
   return {};
 }

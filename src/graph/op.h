@@ -45,6 +45,10 @@ class RefContext {
   virtual bool wants(int i) const = 0;  // output i has a name
   virtual Tensor& out(int i) = 0;
   virtual Status allocate(int i, DType dtype, Shape shape) = 0;  // (re)allocates output i
+  // Input i of whatever kind; kNone when it is omitted. A tensor's bytes may be gone after the call: what is kept is a clone.
+  virtual Value value(int i) const = 0;
+  // Gives output i a value that owns its bytes; nothing when nobody wants it. Outputs that are no tensors have this way only.
+  virtual Status set_value(int i, Value value) = 0;
 };
 
 class Op {
@@ -58,6 +62,7 @@ class Op {
   virtual Status reference(RefContext& c) const = 0;
   virtual bool pure() const = 0;  // same inputs, same outputs: may be folded and shared
   virtual std::span<const std::shared_ptr<Graph>> subgraphs() const = 0;
+  virtual bool any_kind() const { return false; }  // takes sequences, optionals or maps; others are given tensors only
 };
 
 }  // namespace ocior::graph

@@ -108,7 +108,8 @@ class Conformance : public testing::TestWithParam<const OpEntry*> {};
 
 TEST_P(Conformance, RunIsReference) {
   const std::vector<Sample> samples = GetParam()->samples();
-  EXPECT_FALSE(samples.empty()) << "an operator without samples is untested";
+  // Samples are tensors; operators that only know values of other kinds have tests of their own.
+  EXPECT_TRUE(!samples.empty() || GetParam()->info->any_kind) << "an operator without samples is untested";
   for (size_t i = 0; i < samples.size(); ++i)
     if (!samples[i].bench) Case(*GetParam(), samples[i], i).check();
 }

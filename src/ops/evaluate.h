@@ -32,6 +32,10 @@ inline constexpr size_t kEvaluateLimit = size_t{1} << 31;
 Result<std::vector<Tensor>> run_reference(const graph::Op& op, std::span<const Tensor* const> inputs, int outputs,
                                           size_t limit = kEvaluateLimit);
 
+// The same with values of any kind in and out (kNone: omitted).
+Result<std::vector<Value>> run_reference(const graph::Op& op, std::span<const Value> inputs, int outputs,
+                                         size_t limit = kEvaluateLimit);
+
 // The reference's view of a running step: lets run() of an operator, or an executor, fall back on reference().
 class CpuRefContext final : public RefContext {
  public:
@@ -43,6 +47,8 @@ class CpuRefContext final : public RefContext {
   bool wants(int i) const override { return c_.wants(i); }
   Tensor& out(int i) override { return out_[static_cast<size_t>(i)]; }
   Status allocate(int i, DType dtype, Shape shape) override;
+  Value value(int i) const override { return c_.value(i); }
+  Status set_value(int i, Value value) override { return c_.set_value(i, std::move(value)); }
 
  private:
   CpuContext& c_;

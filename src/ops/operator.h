@@ -45,6 +45,7 @@ struct OpInfo {
   bool pure = true;       // false: random or stateful; never folded, shared or reordered
   bool view = false;      // output 0 has the bytes of input 0: no work, only another shape
   unsigned in_place = 0;  // bit i: output 0 may be written over input i when shapes and dtypes are equal
+  bool any_kind = false;  // takes sequences, optionals or maps; checks the kind of each input in infer()
 };
 
 // Reads the attributes of one node. A wrong kind or a missing required attribute becomes status(); what nobody read is unread().
@@ -65,6 +66,7 @@ class NodeReader {
   std::vector<float> numbers(std::string_view name, std::vector<float> otherwise = {}) const;
   std::vector<std::string> texts(std::string_view name, std::vector<std::string> otherwise = {}) const;
   const Tensor* tensor(std::string_view name) const;  // null when absent
+  const Type* type(std::string_view name) const;      // null when absent
   std::shared_ptr<graph::Graph> graph(std::string_view name) const;
   void ignore(std::string_view name) const;  // known and without effect here
 
@@ -127,19 +129,23 @@ class BindContext {
   virtual int workers() const = 0;  // most threads that a run can have
 };
 
-// Runs a subgraph of the operator: captures are bound by the executor. Outputs are owned values.
+// Runs a subgraph of the operator: captures are bound by the executor. Inputs may borrow their bytes, outputs own theirs.
 class SubgraphRunner {
  public:
   virtual ~SubgraphRunner() = default;
-  virtual Status call(int subgraph, std::span<const Tensor> inputs, std::vector<Tensor>& outputs) = 0;
+  virtual Status call(int subgraph, std::span<const Value> inputs, std::vector<Value>& outputs) = 0;
 };
 
-// What run() sees: dense views, scratch, the run's workers. Plain data, filled by the executor; nothing here allocates.
+// What run() sees: dense views, scratch, the run's workers. Plain data, filled by the executor; nothing but values of other kinds
+// than tensors and outputs of unknown shape allocates.
 class CpuContext {
  public:
   virtual ~CpuContext() = default;
   // (Re)allocates an output whose shape only the run knows; afterwards out(i) is valid.
   virtual Status allocate(int i, std::span<const int64_t> shape) = 0;
+  // As those of RefContext; by default of tensors.
+  virtual Value value(int i) const;
+  virtual Status set_value(int i, Value value);
 
   int inputs() const { return input_count_; }
   int outputs() const { return output_count_; }
@@ -200,6 +206,7 @@ class AnyOperator : public graph::Op {
   std::string_view name() const final { return info().name; }
   std::string_view domain() const final { return info().domain; }
   bool pure() const final { return info().pure; }
+  bool any_kind() const final { return info().any_kind; }
 };
 
 template <class T>

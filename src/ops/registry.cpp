@@ -152,6 +152,8 @@ std::vector<std::string> NodeReader::texts(std::string_view name, std::vector<st
 
 const Tensor* NodeReader::tensor(std::string_view name) const { return get<Tensor>(name, "a tensor"); }
 
+const Type* NodeReader::type(std::string_view name) const { return get<Type>(name, "a type"); }
+
 std::shared_ptr<graph::Graph> NodeReader::graph(std::string_view name) const {
   const auto* v = get<std::shared_ptr<graph::Graph>>(name, "a graph");
   return v ? *v : nullptr;

@@ -1,4 +1,6 @@
 // Pure operators on constants become constants. Large results that are no smaller than their inputs stay computed.
+#include <algorithm>
+
 #include "ops/evaluate.h"
 #include "passes/pass.h"
 
@@ -11,6 +13,8 @@ Status fold_constants(Rewriter& r) {
   OCIOR_ASSIGN(const auto order, r.order());
   for (const NodeId id : order) {
     const Node& node = r.graph.node(id);
+    const auto other_kind = [&](ValueId v) { return v != kNone && !r.graph.value(v).type.is_tensor(); };
+    if (std::ranges::any_of(node.outputs, other_kind)) continue;  // constants are tensors
     if (!node.op->pure() || !node.op->subgraphs().empty() || node.op->domain() == ops::kOcior) continue;
     std::vector<const Tensor*> inputs;
     size_t in_bytes = 0;

@@ -160,7 +160,8 @@ class Binder::Types final : public ops::BindContext {
 Result<bool> Binder::bind_step(int i) {
   const Step& step = program_.steps_[static_cast<size_t>(i)];
   plan_->end = i + 1;
-  if (!step.op->subgraphs().empty()) {  // what a branch or body gives is known when it has run
+  // What a branch or body gives, or what lies in a sequence, is known when the step has run.
+  if (!step.op->subgraphs().empty() || program_.has_other_kinds(step)) {
     add_active(i, true);
     return false;
   }

@@ -57,7 +57,8 @@ class Compiler {
     step.op = std::dynamic_pointer_cast<const ops::AnyOperator>(node.op);
     for (const graph::ValueId id : node.inputs) step.inputs.push_back(slot(id));
     for (const graph::ValueId id : node.outputs) step.outputs.push_back(slot(id));
-    if (step.op->info().view && !step.inputs.empty() && step.inputs[0] != kNoSlot)
+    if (step.op->info().view && !step.inputs.empty() && step.inputs[0] != kNoSlot &&
+        program_->slots_[static_cast<size_t>(step.inputs[0])].type.is_tensor())
       program_->slots_[static_cast<size_t>(step.outputs[0])].alias_of = step.inputs[0];
     for (const auto& sub : step.op->subgraphs()) {
       ProgramOptions options = program_->options_;
@@ -179,6 +180,11 @@ void Compiler::find_lifetimes() {
   for (size_t k = 0; k < program_->outputs_.size(); ++k)
     if (const int r = program_->root(program_->outputs_[k]); produced[static_cast<size_t>(r)])
       program_->output_of_[static_cast<size_t>(r)] = static_cast<int>(k);
+}
+
+bool Program::has_other_kinds(const Step& step) const {
+  const auto other = [&](int slot) { return slot != kNoSlot && !slots_[static_cast<size_t>(slot)].type.is_tensor(); };
+  return std::ranges::any_of(step.inputs, other) || std::ranges::any_of(step.outputs, other);
 }
 
 int Program::root(int slot) const {

@@ -86,6 +86,8 @@ class Program {
   // Which output's memory a step writes when it produces slot `root`; -1: none.
   int output_of(int root) const { return output_of_[static_cast<size_t>(root)]; }
   const KernelTable& kernels() const { return *kernels_; }
+  // Whether the step reads or gives sequences, optionals or maps. Those have no place in the plan: the run holds them.
+  bool has_other_kinds(const Step& step) const;
   Precision precision() const { return options_.precision; }
   int threads() const { return options_.threads; }
   const WeightStore* weights() const { return weights_.get(); }

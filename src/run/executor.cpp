@@ -106,8 +106,38 @@ class RunContext::StepContext final : public ops::CpuContext {
     subgraphs_ = subgraphs;
   }
 
+  Value value(int i) const override {
+    if (i >= inputs() || step_.inputs[static_cast<size_t>(i)] == kNoSlot) return {};
+    return run_.value_of(step_.inputs[static_cast<size_t>(i)]);
+  }
+
+  Status set_value(int i, Value value) override {
+    const int slot = i < outputs() ? step_.outputs[static_cast<size_t>(i)] : kNoSlot;
+    if (slot == kNoSlot) return {};
+    const graph::Type& type = run_.program_.slots()[static_cast<size_t>(slot)].type;
+    if (value.kind() != type.kind || (type.is_tensor() && value.dtype() != type.dtype))
+      return error(Code::kRuntimeException, "output {} is {}, but was planned as {}", i,
+                   value.is_tensor() ? name_of(value.dtype()) : "no tensor or of another kind", type.text());
+    if (!type.is_tensor()) {
+      run_.others_[static_cast<size_t>(slot)] = std::move(value);
+      return {};
+    }
+    Tensor t = *value.get_tensor();
+    if (!t.dense()) {
+      OCIOR_ASSIGN(t, t.clone());
+    }
+    Shape& kept = run_.dynamic_shapes_[static_cast<size_t>(slot)];
+    kept = t.shape();
+    run_.views_[static_cast<size_t>(slot)] = run_.step_outputs_[static_cast<size_t>(i)] = {t.dtype(), kept, t.data()};
+    run_.held_.push_back(std::move(t));
+    return {};
+  }
+
   Status allocate(int i, std::span<const int64_t> shape) override {
     const int slot = step_.outputs[static_cast<size_t>(i)];
+    if (!run_.program_.slots()[static_cast<size_t>(slot)].type.is_tensor())
+      return error(Code::kRuntimeException, "output {} was planned as {}, but is a tensor", i,
+                   run_.program_.slots()[static_cast<size_t>(slot)].type.text());
     TensorView& view = run_.step_outputs_[static_cast<size_t>(i)];
     OCIOR_ASSIGN(const int64_t count, checked_element_count(shape));
     Shape& kept = run_.dynamic_shapes_[static_cast<size_t>(slot)];
@@ -141,7 +171,7 @@ class RunContext::Subgraphs final : public ops::SubgraphRunner {
  public:
   Subgraphs(RunContext& run, int step, Team& team, const StopWord* stop) : run_(run), step_(step), team_(team), stop_(stop) {}
 
-  Status call(int subgraph, std::span<const Tensor> inputs, std::vector<Tensor>& outputs) override {
+  Status call(int subgraph, std::span<const Value> inputs, std::vector<Value>& outputs) override {
     const plan::Step& step = run_.program_.steps()[static_cast<size_t>(step_)];
     size_t captures = 0, before = 0;
     for (size_t i = 0; i < step.subprograms.size(); ++i) {
@@ -150,11 +180,9 @@ class RunContext::Subgraphs final : public ops::SubgraphRunner {
       if (i < static_cast<size_t>(subgraph)) before += n;
     }
     const size_t first = step.inputs.size() - captures + before;
-    std::vector<Tensor> all(inputs.begin(), inputs.end());
-    for (size_t i = 0; i < step.op->subgraphs()[static_cast<size_t>(subgraph)]->captures().size(); ++i) {
-      const TensorView& v = run_.views_[static_cast<size_t>(step.inputs[first + i])];
-      all.push_back(Tensor::borrow(v.dtype, Shape(v.shape.begin(), v.shape.end()), v.data, byte_count(v.dtype, v.count())));
-    }
+    std::vector<Value> all(inputs.begin(), inputs.end());
+    for (size_t i = 0; i < step.op->subgraphs()[static_cast<size_t>(subgraph)]->captures().size(); ++i)
+      all.push_back(run_.value_of(step.inputs[first + i]));
     ContextPool& pool = *run_.subcontexts_[static_cast<size_t>(run_.first_subcontext_[static_cast<size_t>(step_)] + subgraph)];
     auto context = pool.take();
     std::vector<OutputSlot> slots(step.subprograms[static_cast<size_t>(subgraph)]->outputs().size());
@@ -162,7 +190,7 @@ class RunContext::Subgraphs final : public ops::SubgraphRunner {
     pool.give(std::move(context));
     OCIOR_RETURN_IF_ERROR(std::move(status));
     outputs.clear();
-    for (OutputSlot& s : slots) outputs.push_back(std::move(s.tensor));
+    for (const OutputSlot& s : slots) outputs.push_back(s.value());
     return {};
   }
 
@@ -189,6 +217,8 @@ RunContext::RunContext(const plan::Program& program)
     first_subcontext_[i] = static_cast<int>(subcontexts_.size());
     for (const auto& sub : step.subprograms) subcontexts_.push_back(std::make_unique<ContextPool>(*sub));
   }
+  if (!std::ranges::all_of(program.slots(), [](const plan::Slot& s) { return s.type.is_tensor(); }))
+    others_.resize(program.slots().size());
   step_inputs_.resize(widest_in);
   step_outputs_.resize(widest_out);
 }
@@ -208,27 +238,45 @@ Status RunContext::grow_workspace(size_t bytes) {
   return {};
 }
 
-Status RunContext::take_inputs(std::span<const Tensor> inputs) {
+Status RunContext::take_inputs(std::span<const Value> inputs) {
   held_.clear();
   views_ = initial_views_;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!inputs[i].defined()) continue;
-    Tensor t = inputs[i];
+    const auto slot = static_cast<size_t>(program_.inputs()[i]);
+    if (const Value::Kind planned = program_.slots()[slot].type.kind; inputs[i].kind() != planned) {
+      if (inputs[i].kind() == Value::Kind::kNone && program_.slots()[slot].overridable) continue;
+      return error(Code::kRuntimeException, "input '{}' is of another kind than {}", program_.slots()[slot].name,
+                   program_.slots()[slot].type.text());
+    }
+    const Tensor* given = inputs[i].get_tensor();
+    if (!given) {
+      others_[slot] = inputs[i];
+      continue;
+    }
+    Tensor t = *given;
     if (!t.dense()) {
       OCIOR_ASSIGN(t, t.clone());
     }
-    held_.push_back(std::move(t));
-  }
-  size_t k = 0;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!inputs[i].defined()) continue;
-    const Tensor& t = held_[k++];
-    views_[static_cast<size_t>(program_.inputs()[i])] = {t.dtype(), t.shape(), const_cast<void*>(t.data())};
+    held_.push_back(std::move(t));  // its shape stays where it is when held_ grows
+    views_[slot] = {held_.back().dtype(), held_.back().shape(), held_.back().data()};
   }
   return {};
 }
 
-Status RunContext::execute(std::span<const Tensor> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop) {
+// A tensor is borrowed.
+Value RunContext::value_of(int slot) const {
+  if (!program_.slots()[static_cast<size_t>(slot)].type.is_tensor()) return others_[static_cast<size_t>(slot)];
+  const TensorView& v = views_[static_cast<size_t>(slot)];
+  return Value(Tensor::borrow(v.dtype, Shape(v.shape.begin(), v.shape.end()), v.data, byte_count(v.dtype, v.count())));
+}
+
+Status RunContext::execute(std::span<const Value> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop) {
+  Status status = run_all(inputs, outputs, team, stop);
+  std::ranges::fill(others_, Value());  // they may be large, and the next run makes its own
+  return status;
+}
+
+Status RunContext::run_all(std::span<const Value> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop) {
   OCIOR_RETURN_IF_ERROR(take_inputs(inputs));
   region_.reset();
   readable_.clear();
@@ -365,6 +413,13 @@ Status RunContext::finish_outputs(std::span<OutputSlot> outputs) {
     OutputSlot& out = outputs[k];
     if (!out.wanted) continue;
     const int slot = program_.outputs()[k];
+    if (!program_.slots()[static_cast<size_t>(slot)].type.is_tensor()) {
+      if (out.bound)
+        return error(Code::kInvalidArgument, "output '{}' is {}; it cannot be bound to a tensor",
+                     program_.slots()[static_cast<size_t>(slot)].name, program_.slots()[static_cast<size_t>(slot)].type.text());
+      out.other = others_[static_cast<size_t>(slot)];
+      continue;
+    }
     const TensorView& view = views_[static_cast<size_t>(slot)];
     if (out.bound && (out.tensor.dtype() != view.dtype || !std::ranges::equal(out.tensor.shape(), view.shape)))
       return error(Code::kInvalidArgument, "output '{}' is bound to a {} tensor of shape {}, but the run gives {} {}",

@@ -35,6 +35,9 @@ struct OutputSlot {
   bool wanted = true;
   bool bound = false;  // `tensor` is the caller's; its shape must fit
   Tensor tensor;
+  Value other;  // a result that is no tensor; shares the bytes of feeds that it was made of
+
+  Value value() const { return tensor.defined() ? Value(tensor) : other; }
 };
 
 class ContextPool;
@@ -45,20 +48,22 @@ class RunContext {
   explicit RunContext(const plan::Program& program);
   ~RunContext();
 
-  // Runs the program. `inputs` follow program.inputs() (undefined: the default of an overridable one); `outputs` follow
+  // Runs the program. `inputs` follow program.inputs() (kNone: the default of an overridable one); `outputs` follow
   // program.outputs(). `team` null: workers are leased here, as many as the work is worth.
-  Status execute(std::span<const Tensor> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop);
+  Status execute(std::span<const Value> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop);
   size_t workspace_bytes() const { return workspace_bytes_ + region_.bytes(); }
 
  private:
   class StepContext;
   class Subgraphs;
 
+  Status run_all(std::span<const Value> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop);
+  Value value_of(int slot) const;
   Status grow_workspace(size_t bytes);
   Result<std::shared_ptr<const plan::ShapePlan>> plan_of(size_t segment, int begin);
   void append_shape(const TensorView& view);
   void extend_key(const plan::ShapePlan& plan);
-  Status take_inputs(std::span<const Tensor> inputs);
+  Status take_inputs(std::span<const Value> inputs);
   Status run_segment(const plan::ShapePlan& plan, std::span<OutputSlot> outputs, Team& team, const StopWord* stop);
   Status place_views(const plan::ShapePlan& plan, std::span<OutputSlot> outputs);
   Status run_step(const plan::ShapePlan::Active& active, std::span<OutputSlot> outputs, Team& team, const StopWord* stop);
@@ -72,7 +77,8 @@ class RunContext {
   std::vector<TensorView> views_;          // per slot
   std::vector<TensorView> initial_views_;  // per slot, constants only
   std::vector<Shape> dynamic_shapes_;      // per slot, for outputs sized by a step
-  std::vector<Tensor> held_;               // inputs and string values, kept alive while running
+  std::vector<Tensor> held_;               // inputs, string values and tensors that steps made, kept alive while running
+  std::vector<Value> others_;              // per slot, of other kinds than tensors; empty when there are none
   std::vector<int64_t> key_;
   std::vector<int> readable_;
   std::vector<std::shared_ptr<const plan::ShapePlan>> last_plans_;  // of the last run, segment by segment

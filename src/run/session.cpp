@@ -11,6 +11,7 @@
 #include "passes/pipeline.h"
 #include "plan/program.h"
 #include "run/executor.h"
+#include "run/feeds.h"
 #include "run/session_rep.h"
 
 namespace ocior {
@@ -20,14 +21,15 @@ constexpr int kPackerVersion = 1;  // raise when a packed form or a pass changes
 
 const std::string kCpu = "CPUExecutionProvider";
 
-ValueInfo describe(const graph::ValueInfo& v, const std::string& name) {
+ValueInfo describe(const graph::Type& type, const std::string& name) {
   ValueInfo info;
   info.name = name;
-  info.kind = v.type.kind;
-  info.dtype = v.type.dtype;
-  info.has_shape = v.type.shape.has_value();
+  info.kind = type.kind;
+  info.dtype = type.dtype;
+  if (type.element) info.element = std::make_shared<const ValueInfo>(describe(*type.element, ""));
+  info.has_shape = type.shape.has_value();
   if (info.has_shape)
-    for (const Dim& d : *v.type.shape) {
+    for (const Dim& d : *type.shape) {
       Dimension out;
       if (d.known()) out.value = d.value();
       else if (const auto symbol = d.single_symbol(); !symbol || symbol->front() != '?') out.symbol = d.text();
@@ -176,11 +178,11 @@ class Loader {
   void describe_interface(const graph::Graph& g) {
     for (const graph::ValueId id : g.inputs()) {
       const graph::ValueInfo& v = g.value(id);
-      (v.overridable ? rep_->overridable : rep_->inputs).push_back(describe(v, v.name));
-      rep_->program_inputs.push_back(describe(v, v.name));
+      (v.overridable ? rep_->overridable : rep_->inputs).push_back(describe(v.type, v.name));
+      rep_->program_inputs.push_back(describe(v.type, v.name));
     }
     for (size_t i = 0; i < g.outputs().size(); ++i)
-      rep_->outputs.push_back(describe(g.value(g.outputs()[i]), g.output_names()[i]));
+      rep_->outputs.push_back(describe(g.value(g.outputs()[i]).type, g.output_names()[i]));
   }
 
   void keep(const char* stage, const graph::Graph& g) {
@@ -195,37 +197,6 @@ class Loader {
   std::shared_ptr<SessionRep> rep_;
   plan::ProgramOptions program_options_;
   int keep_stages_ = 0;
-};
-
-// Checks one feed against the declaration, and symbols against each other.
-class FeedChecker {
- public:
-  Status check(const ValueInfo& want, const Value& got) {
-    if (!got.is_tensor()) return error(Code::kInvalidArgument, "input '{}' must be a {}", want.name, want.type_string());
-    if (got.dtype() != want.dtype)
-      return error(Code::kInvalidArgument,
-                   "Unexpected input data type. Actual: (tensor({})) , expected: ({})\nInput '{}': convert the array to {}.",
-                   name_of(got.dtype()), want.type_string(), want.name, name_of(want.dtype));
-    if (got.memory().kind == MemoryKind::kDevice)
-      return error(Code::kInvalidArgument,
-                   "input '{}' lies in device memory, but the session runs on the CPU; copy it to the host first", want.name);
-    if (!want.has_shape) return {};
-    const auto shape = got.shape();
-    if (shape.size() != want.shape.size())
-      return error(Code::kInvalidArgument,
-                   "Invalid rank for input: {} Got: {} Expected: {} Please fix either the inputs/outputs or the model.",
-                   want.name, shape.size(), want.shape.size());
-    std::string wrong;
-    for (size_t i = 0; i < shape.size(); ++i)
-      if (want.shape[i].value >= 0 && want.shape[i].value != shape[i])
-        wrong += fmt::format(" index: {} Got: {} Expected: {}\n", i, shape[i], want.shape[i].value);
-    if (!wrong.empty())
-      return error(
-          Code::kInvalidArgument,
-          "Got invalid dimensions for input: {} for the following indices\n{} Please fix either the inputs/outputs or the model.",
-          want.name, wrong);
-    return {};
-  }
 };
 
 // Flush-to-zero and denormals-are-zero for the duration of a run, the caller's mode afterwards.
@@ -269,26 +240,26 @@ int index_of(std::span<const ValueInfo> infos, std::string_view name) {
   return -1;
 }
 
-// Feeds -> tensors in the program's order.
-Status place_feeds(const SessionRep& rep, std::span<const Feed> feeds, std::vector<Tensor>& inputs) {
-  inputs.assign(rep.program->inputs().size(), Tensor());
-  FeedChecker checker;
+// Feeds -> values in the program's order; kNone: the default of an overridable initializer.
+Status place_feeds(const SessionRep& rep, std::span<const Feed> feeds, std::vector<Value>& inputs) {
+  inputs.assign(rep.program->inputs().size(), Value());
   for (const Feed& feed : feeds) {
     const int i = index_of(rep.program_inputs, feed.name);
     if (i < 0)
       return error(Code::kInvalidArgument, "Invalid input name: {}\nThe model's inputs are {}.", feed.name, list_of(rep.inputs));
-    if (inputs[static_cast<size_t>(i)].defined()) return error(Code::kInvalidArgument, "input '{}' is given twice", feed.name);
-    OCIOR_RETURN_IF_ERROR(checker.check(rep.program_inputs[static_cast<size_t>(i)], feed.value));
-    inputs[static_cast<size_t>(i)] = *feed.value.get_tensor();
+    Value& input = inputs[static_cast<size_t>(i)];
+    if (input.kind() != Value::Kind::kNone) return error(Code::kInvalidArgument, "input '{}' is given twice", feed.name);
+    input = run::as_declared(rep.program_inputs[static_cast<size_t>(i)], feed.value);
+    OCIOR_RETURN_IF_ERROR(run::check_feed(rep.program_inputs[static_cast<size_t>(i)], input));
   }
   for (size_t i = 0; i < rep.program_inputs.size(); ++i)
-    if (!inputs[i].defined() && index_of(rep.overridable, rep.program_inputs[i].name) < 0)
+    if (inputs[i].kind() == Value::Kind::kNone && index_of(rep.overridable, rep.program_inputs[i].name) < 0)
       return error(Code::kInvalidArgument, "Missing Input: {}\nIt is a {}; the model's inputs are {}.",
                    rep.program_inputs[i].name, rep.program_inputs[i].type_string(), list_of(rep.inputs));
   return {};
 }
 
-Status execute(const SessionRep& rep, std::span<const Tensor> inputs, std::span<run::OutputSlot> outputs, RunOptions* options) {
+Status execute(const SessionRep& rep, std::span<const Value> inputs, std::span<run::OutputSlot> outputs, RunOptions* options) {
   StopWord stop;
   if (options) {
     stop.watch(&options->stop_word());
@@ -297,8 +268,9 @@ Status execute(const SessionRep& rep, std::span<const Tensor> inputs, std::span<
   // A bound output that shares bytes with an input is written aside and copied at the end.
   std::vector<std::pair<size_t, Tensor>> aside;
   for (size_t i = 0; i < outputs.size(); ++i)
-    if (outputs[i].bound &&
-        std::ranges::any_of(inputs, [&](const Tensor& t) { return t.defined() && overlap(t, outputs[i].tensor); })) {
+    if (outputs[i].bound && std::ranges::any_of(inputs, [&](const Value& v) {
+          return v.is_tensor() && overlap(*v.get_tensor(), outputs[i].tensor);
+        })) {
       aside.emplace_back(i, outputs[i].tensor);
       OCIOR_ASSIGN(outputs[i].tensor, Tensor::allocate(outputs[i].tensor.dtype(), outputs[i].tensor.shape()));
     }
@@ -314,6 +286,10 @@ Status execute(const SessionRep& rep, std::span<const Tensor> inputs, std::span<
     std::memcpy(target.data(), outputs[i].tensor.data(), target.bytes());
     outputs[i].tensor = target;
   }
+  for (run::OutputSlot& out : outputs) {
+    if (out.other.kind() == Value::Kind::kNone) continue;
+    OCIOR_ASSIGN(out.other, run::copy_of(out.other));
+  }
   return {};
 }
 
@@ -322,9 +298,9 @@ Status execute(const SessionRep& rep, std::span<const Tensor> inputs, std::span<
 std::string ValueInfo::type_string() const {
   switch (kind) {
     case Value::Kind::kTensor: return fmt::format("tensor({})", name_of(dtype));
-    case Value::Kind::kSequence: return "seq(tensor)";
-    case Value::Kind::kMap: return "map";
-    case Value::Kind::kOptional: return "optional";
+    case Value::Kind::kSequence: return fmt::format("seq({})", element ? element->type_string() : "?");
+    case Value::Kind::kMap: return fmt::format("map({},{})", name_of(dtype), element ? element->type_string() : "?");
+    case Value::Kind::kOptional: return fmt::format("optional({})", element ? element->type_string() : "?");
     case Value::Kind::kNone: break;
   }
   return "?";
@@ -353,7 +329,7 @@ std::span<const std::string> Session::providers() const { return rep_->providers
 
 Result<std::vector<Value>> Session::run(std::span<const Feed> feeds, std::span<const std::string> output_names,
                                         RunOptions* options) const {
-  std::vector<Tensor> inputs;
+  std::vector<Value> inputs;
   OCIOR_RETURN_IF_ERROR(place_feeds(*rep_, feeds, inputs));
   std::vector<run::OutputSlot> slots(rep_->outputs.size());
   std::vector<size_t> order;
@@ -369,7 +345,7 @@ Result<std::vector<Value>> Session::run(std::span<const Feed> feeds, std::span<c
   OCIOR_RETURN_IF_ERROR(execute(*rep_, inputs, slots, options));
   std::vector<Value> values;
   values.reserve(order.size());
-  for (const size_t i : order) values.emplace_back(slots[i].tensor);
+  for (const size_t i : order) values.push_back(slots[i].value());
   return values;
 }
 
@@ -377,7 +353,7 @@ Status Session::run(IoBinding& binding, RunOptions* options) const {
   BindingRep& b = *binding.rep_;
   std::vector<Feed> feeds;
   for (const auto& [name, value] : b.inputs) feeds.push_back({name, value});
-  std::vector<Tensor> inputs;
+  std::vector<Value> inputs;
   OCIOR_RETURN_IF_ERROR(place_feeds(*rep_, feeds, inputs));
   if (b.output_names.empty()) return error(Code::kInvalidArgument, "no output is bound; call bind_output for at least one");
   std::vector<run::OutputSlot> slots(rep_->outputs.size());
@@ -393,7 +369,7 @@ Status Session::run(IoBinding& binding, RunOptions* options) const {
   OCIOR_RETURN_IF_ERROR(execute(*rep_, inputs, slots, options));
   b.results.clear();
   for (const std::string& name : b.output_names)
-    b.results.emplace_back(slots[static_cast<size_t>(index_of(rep_->outputs, name))].tensor);
+    b.results.push_back(slots[static_cast<size_t>(index_of(rep_->outputs, name))].value());
   return {};
 }
 

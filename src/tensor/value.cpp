@@ -37,6 +37,37 @@ Result<Value> Value::strings(std::span<const int64_t> shape, std::vector<std::st
   return Value(std::move(t));
 }
 
+Value Value::sequence(std::vector<Value> elements) {
+  Value out;
+  out.rep_ = std::make_shared<ValueRep>();
+  out.rep_->kind = Kind::kSequence;
+  out.rep_->elements = std::move(elements);
+  return out;
+}
+
+Value Value::optional(Value element) {
+  Value out;
+  out.rep_ = std::make_shared<ValueRep>();
+  out.rep_->kind = Kind::kOptional;
+  if (element.kind() != Kind::kNone) out.rep_->elements.push_back(std::move(element));
+  return out;
+}
+
+Result<Value> Value::map(Value keys, Value values) {
+  if (!keys.is_tensor() || !values.is_tensor() || keys.element_count() != values.element_count())
+    return error(Code::kInvalidArgument, "Value::map: expected two tensors with as many elements, one of keys and one of values");
+  if (is_floating(keys.dtype()))
+    return error(Code::kInvalidArgument, "Value::map: the keys are {}; expected integers or strings", name_of(keys.dtype()));
+  Value out;
+  out.rep_ = std::make_shared<ValueRep>();
+  out.rep_->kind = Kind::kMap;
+  out.rep_->elements = {std::move(keys), std::move(values)};
+  return out;
+}
+
+std::span<const Value> Value::elements() const {
+  return rep_ ? std::span<const Value>(rep_->elements) : std::span<const Value>();
+}
 Value::Kind Value::kind() const { return rep_ ? rep_->kind : Kind::kNone; }
 DType Value::dtype() const { return rep_->tensor.dtype(); }
 std::span<const int64_t> Value::shape() const { return rep_->tensor.shape(); }

@@ -76,6 +76,10 @@ void FeedFlags::add_dims_to(CLI::App& command) {
 }
 
 Result<NamedValues> FeedFlags::read(const Session& session) const {
+  for (const ValueInfo& info : session.inputs())
+    if (info.kind != Value::Kind::kTensor)
+      return error(Code::kNotImplemented, "input '{}' is {}, which the command line cannot give; use Python or C++", info.name,
+                   info.type_string());
   NamedValues out;
   if (!file.empty()) {
     OCIOR_ASSIGN(out, read_all(session, file));

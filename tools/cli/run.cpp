@@ -75,6 +75,10 @@ Result<std::vector<Value>> run_often(const Session& session, const NamedValues& 
 
 Status run_model(const RunFlags& flags) {
   OCIOR_ASSIGN(const LoadedModel loaded, load_model(flags.model, flags.session.options()));
+  for (const ValueInfo& info : loaded.session.outputs())
+    if (info.kind != Value::Kind::kTensor)
+      return error(Code::kNotImplemented, "output '{}' is {}, which the command line cannot show; use Python or C++", info.name,
+                   info.type_string());
   OCIOR_ASSIGN(const NamedValues inputs, flags.feeds.read(loaded.session));
   OCIOR_ASSIGN(const auto values, run_often(loaded.session, inputs, flags));
   NamedValues outputs;

@@ -6,21 +6,27 @@
 namespace ocior::ops {
 
 struct Identity {
-  static constexpr OpInfo info{.name = "Identity", .view = true, .in_place = 1};
+  static constexpr OpInfo info{.name = "Identity", .view = true, .in_place = 1, .any_kind = true};
 
   static Identity parse(const NodeReader&) { return {}; }
 
   Status infer(ShapeContext& c) const {
+    if (!c.in(0).is_tensor()) {
+      c.set(0, c.in(0));
+      return {};
+    }
     pass_data(c);
     return infer_unary(c);
   }
   Status reference(RefContext& c) const {
+    if (c.value(0).kind() != Value::Kind::kTensor) return c.set_value(0, c.value(0));
     const Tensor& x = c.in(0);
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, x.dtype(), x.shape()));
     copy_elements(x.dtype(), c.out(0).data(), 0, x.data(), 0, x.count());
     return {};
   }
   Status run(CpuContext& c) const {
+    if (!c.has(0)) return c.set_value(0, c.value(0));  // no tensor
     const TensorView& x = c.in(0);
     OCIOR_RETURN_IF_ERROR(ensure_output(c, 0, x.shape));
     if (c.out(0).data != x.data) copy_elements(x.dtype, c.out(0).data, 0, x.data, 0, x.count());
