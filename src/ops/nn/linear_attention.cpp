@@ -55,7 +55,7 @@ struct LinearAttention {
     const DType state = c.has(kPast) ? c.dtype(kPast) : c.dtype(kQuery);
     if (!c.shape(kQuery) || !c.shape(kKey) || !c.shape(kValue)) {
       c.set(kY, c.dtype(kQuery), std::nullopt);
-      c.set(kPresent, state, std::nullopt);
+      if (c.outputs() > kPresent) c.set(kPresent, state, std::nullopt);
       return {};
     }
     const Dims &q = *c.shape(kQuery), &k = *c.shape(kKey), &v = *c.shape(kValue);
@@ -72,7 +72,7 @@ struct LinearAttention {
     OCIOR_RETURN_IF_ERROR(check_gate(c, kDecay, q, dim * Dim(kv_heads)));
     OCIOR_RETURN_IF_ERROR(check_gate(c, kBeta, q, Dim(1)));
     c.set(kY, c.dtype(kQuery), Dims{q[0], q[1], v_dim * Dim(q_heads)});
-    c.set(kPresent, state, present);
+    if (c.outputs() > kPresent) c.set(kPresent, state, present);
     return {};
   }
 

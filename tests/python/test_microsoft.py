@@ -1,0 +1,112 @@
+"""Operators of com.microsoft against ONNX Runtime: attributes and input forms of its documented schema."""
+import itertools
+
+import numpy as np
+import pytest
+
+import ocior
+
+onnx = pytest.importorskip("onnx", reason="the onnx package makes the models")
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime gives the numbers")
+
+random = np.random.default_rng(7)
+
+
+def floats(*shape):
+    return random.uniform(-1, 1, shape).astype(np.float32)
+
+
+def model(op, inputs, outputs, attributes, domain):
+    names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
+    while names and not names[-1]:
+        names.pop()
+    results = [f"y{i}" if wanted else "" for i, wanted in enumerate(outputs)]
+    node = onnx.helper.make_node(op, names, results, domain=domain, **attributes)
+    infos = [onnx.helper.make_tensor_value_info(f"x{i}", onnx.helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+             for i, x in enumerate(inputs) if x is not None]
+    graph = onnx.helper.make_graph([node], "g", infos, [onnx.helper.make_empty_tensor_value_info(r) for r in results if r])
+    opsets = [onnx.helper.make_opsetid("", 17)] + ([onnx.helper.make_opsetid(domain, 1)] if domain else [])
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def compare(op, inputs, outputs=(True,), domain="com.microsoft", tolerance=1e-5, rows=None, **attributes):
+    """Both engines on the same inputs; `rows` picks what of output 0 is defined."""
+    data = model(op, inputs, outputs, attributes, domain)
+    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+    want = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, feeds)
+    got = ocior.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, feeds)
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        assert g.shape == w.shape and g.dtype == w.dtype, f"output {i}: {g.dtype}{g.shape}, expected {w.dtype}{w.shape}"
+        if rows is not None and i == 0:
+            g, w = g[rows], w[rows]
+        limit = tolerance * max(1.0, np.max(np.abs(w), initial=0))
+        assert np.max(np.abs(g.astype(np.float64) - w.astype(np.float64)), initial=0) <= limit, f"output {i}"
+
+
+def refused(op, inputs, message, **attributes):
+    with pytest.raises(Exception, match=message):
+        ocior.InferenceSession(model(op, inputs, (True,), attributes, "com.microsoft"), providers=["CPUExecutionProvider"])
+
+
+def test_gelu():
+    x, bias = 3 * floats(2, 5, 67), floats(67)
+    compare("Gelu", [x])
+    compare("QuickGelu", [x])
+    compare("QuickGelu", [x], alpha=1.2)
+    compare("BiasGelu", [x, bias])
+    compare("FastGelu", [x])
+    compare("FastGelu", [x, bias])
+
+
+@pytest.mark.parametrize("skip", [(2, 5, 64), (1, 5, 64), (5, 64)])
+def test_skip_layer_normalization(skip):
+    x, s, row = floats(2, 5, 64), floats(*skip), lambda: floats(64)
+    for beta, bias, total in itertools.product((False, True), repeat=3):
+        outputs = (True, False, False, True) if total else (True,)
+        compare("SkipLayerNormalization", [x, s, row(), row() if beta else None, row() if bias else None], outputs, epsilon=1e-5)
+        compare("SkipSimplifiedLayerNormalization", [x, s, row(), row() if bias else None], outputs, epsilon=1e-5)
+    compare("SkipLayerNormalization", [x, s, row(), row()])
+
+
+def test_simplified_layer_normalization():
+    compare("SimplifiedLayerNormalization", [floats(2, 5, 64), floats(64)], domain="", epsilon=1e-6)
+    compare("SimplifiedLayerNormalization", [floats(2, 5, 64), floats(5, 64)], (True, True), domain="", axis=1)
+
+
+@pytest.mark.parametrize("segments", [False, True])
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("positions", [None, 1, 2])
+def test_embed_layer_normalization(segments, mask, positions):
+    integers = lambda high, *shape: random.integers(0, high, shape).astype(np.int32)
+    compare("EmbedLayerNormalization",
+            [integers(10, 2, 4), integers(2, 2, 4) if segments else None, floats(10, 16), floats(6, 16),
+             floats(2, 16) if segments else None, floats(16), floats(16), integers(2, 2, 4) if mask else None,
+             integers(6, positions, 4) if positions else None], (True, True, True), epsilon=1e-5)
+
+
+def test_fused_matmul():
+    compare("FusedMatMul", [floats(3, 4), floats(4, 5)], alpha=0.5)
+    compare("FusedMatMul", [floats(2, 3, 4), floats(5, 4)], transB=1)
+    compare("FusedMatMul", [floats(2, 4, 3), floats(2, 5, 4)], transA=1, transB=1, alpha=0.3)
+    compare("FusedMatMul", [floats(3, 2, 4), floats(2, 4, 5)], transBatchA=1)
+    compare("FusedMatMul", [floats(2, 3, 4), floats(4, 2, 5)], transBatchB=1)
+    compare("FusedMatMul", [floats(4, 2, 3), floats(2, 4, 5)], transA=1, transBatchA=1)
+    compare("FusedMatMul", [floats(2, 3, 4), floats(5, 2, 4)], transB=1, transBatchB=1)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("k,block", [(64, 32), (160, 32), (70, 16), (256, 128)])
+@pytest.mark.parametrize("points", [None, "packed"])
+def test_matmul_n_bits(bits, k, block, points):
+    n, blocks = 37, -(-k // block)
+    b = random.integers(0, 256, (n, blocks, block * bits // 8)).astype(np.uint8)
+    zero = None if points is None else random.integers(0, 256, (n * -(-blocks * bits // 8),)).astype(np.uint8)
+    compare("MatMulNBits", [floats(2, 3, k), b, floats(n * blocks), zero], tolerance=2e-5, K=k, N=n, bits=bits, block_size=block)
+    compare("MatMulNBits", [floats(3, k), b, floats(n * blocks), zero, None, floats(n)], tolerance=2e-5, K=k, N=n, bits=bits,
+            block_size=block)
+
+
+def test_matmul_n_bits_refuses_what_it_does_not_know():
+    inputs = [floats(3, 64), np.zeros((5, 2, 16), np.uint8), floats(10)]
+    refused("MatMulNBits", inputs, "bits is 3", K=64, N=5, bits=3, block_size=32)
+    refused("MatMulNBits", inputs + [None, np.zeros(64, np.int32)], "g_idx", K=64, N=5, block_size=32)
