@@ -104,6 +104,9 @@ struct GroupQueryAttention {
     const int64_t total = get_int(DType::kInt32, c.in(kTotal).data(), 0);
     OCIOR_RETURN_IF_ERROR(check_total(total, Dim(rows)));
     const int64_t past = c.has(kPastKey) ? c.in(kPastKey).shape()[2] : 0, capacity = std::max(past, total);
+    if (total > past + rows)
+      return error(Code::kInvalidArgument, "total_sequence_length is {}; expected at most {} cached keys and {} new ones", total,
+                   past, rows);
     std::vector<int64_t> before;  // valid keys of each row that came earlier
     for (const int64_t last : to_ints(c.in(kLengths))) {
       const int64_t earlier = rows == total ? 0 : last + 1 - rows;
