@@ -91,6 +91,8 @@ struct MultiHeadAttention : MaskedAttention {
   }
 
   Status infer(ShapeContext& c) const {
+    for (const int i : {kQ})
+      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQ, kK, kV, kBias, kAdded, kPastKey, kPastValue}));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kPastLength, "past_sequence_length"));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kIndirection, "cache_indirection"));
@@ -219,6 +221,8 @@ struct MicrosoftAttention : MaskedAttention {
   }
 
   Status infer(ShapeContext& c) const {
+    for (const int i : {kX, kW})
+      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kX, kW, kBias, kPast, kAdded}));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kPastLength, "past_sequence_length"));
     if (!c.shape(kX) || !c.shape(kW) || (c.has(kPast) && !c.shape(kPast))) {

@@ -41,6 +41,8 @@ struct GroupQueryAttention {
   }
 
   Status infer(ShapeContext& c) const {
+    for (const int i : {kQ})
+      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQ, kK, kV, kPastKey, kPastValue, kCosines, kSines, kAdded}));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kPositions, "position_ids"));
     for (int i = kAdded + 1; i < c.inputs(); ++i)

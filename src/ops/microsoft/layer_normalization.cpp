@@ -20,6 +20,8 @@ struct SkipNorm {
   int bias() const { return simplified ? 3 : 4; }
 
   Status infer(ShapeContext& c) const {
+    for (const int i : {0})
+      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     if (!c.has(1) || !c.has(2)) return error(Code::kInvalidGraph, "skip and gamma are required");
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2, 3, 4}));
     std::optional<Dims> statistics;
@@ -132,6 +134,8 @@ struct SimplifiedLayerNormalization {
   }
 
   Status infer(ShapeContext& c) const {
+    for (const int i : {0, 1})
+      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1}, false));
     OCIOR_RETURN_IF_ERROR(axes.infer(c, c.dtype(1)));
     const std::optional<Dims> reduced = axes.reduced(c.shape(0));
@@ -199,7 +203,7 @@ struct EmbedLayerNormalization {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kWords, kPositions, kGamma, kBeta})
+    for (const int i : {kIds, kWords, kPositions, kGamma, kBeta})
       if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     if (c.has(kSegments) != c.has(kSegmentTable))
       return error(Code::kInvalidGraph, "segment_ids and segment_embedding come together or not at all");
