@@ -76,6 +76,8 @@ struct FlexAttention {
 
   // Called while a graph is built, by one thread at a time.
   Status infer(ShapeContext& c) const {
+    for (const int i : {kQ, kK, kV})
+      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQ, kK, kV}));
     size_t captures = 0;
     for (const auto& mod : mods) captures += mod->captures().size();

@@ -148,9 +148,7 @@ class OneProduct final : public BatchOperands {
 
 }  // namespace
 
-void multiply_packed(CpuContext& c, GemmArgs args, void* scratch) {
-  multiply_with(c, *weights_of(c.prepared()), args, scratch);
-}
+void multiply_packed(CpuContext& c, GemmArgs args, void* scratch) { multiply_with(c, *weights_of(c.prepared()), args, scratch); }
 
 void multiply_with(CpuContext& c, const Weights& weights, GemmArgs args, void* scratch) {
   if (args.m == 0 || args.n == 0) return;

@@ -44,6 +44,8 @@ struct LinearAttention {
   }
 
   Status infer(ShapeContext& c) const {
+    for (const int i : {kQuery, kKey, kValue})
+      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQuery, kKey, kValue, kDecay, kBeta}));
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kPast}, false));
     if (c.has(kDecay) != decays || c.has(kBeta) != corrects)
@@ -55,7 +57,7 @@ struct LinearAttention {
     const DType state = c.has(kPast) ? c.dtype(kPast) : c.dtype(kQuery);
     if (!c.shape(kQuery) || !c.shape(kKey) || !c.shape(kValue)) {
       c.set(kY, c.dtype(kQuery), std::nullopt);
-      c.set(kPresent, state, std::nullopt);
+      if (c.outputs() > kPresent) c.set(kPresent, state, std::nullopt);
       return {};
     }
     const Dims &q = *c.shape(kQuery), &k = *c.shape(kKey), &v = *c.shape(kValue);
@@ -66,13 +68,14 @@ struct LinearAttention {
       return error(Code::kInvalidArgument, "query {}, key {} and value {} do not fit {} and {} heads", to_string(q), to_string(k),
                    to_string(v), q_heads, kv_heads);
     const Dims present{q[0], Dim(kv_heads), dim, v_dim};
+    OCIOR_RETURN_IF_ERROR(check_size(present));
     if (c.has(kPast) && c.shape(kPast) && !nn::may_equal(*c.shape(kPast), present))
       return error(Code::kInvalidArgument, "past_state has shape {}; expected {}", to_string(*c.shape(kPast)),
                    to_string(present));
     OCIOR_RETURN_IF_ERROR(check_gate(c, kDecay, q, dim * Dim(kv_heads)));
     OCIOR_RETURN_IF_ERROR(check_gate(c, kBeta, q, Dim(1)));
     c.set(kY, c.dtype(kQuery), Dims{q[0], q[1], v_dim * Dim(q_heads)});
-    c.set(kPresent, state, present);
+    if (c.outputs() > kPresent) c.set(kPresent, state, present);
     return {};
   }
 
@@ -81,8 +84,13 @@ struct LinearAttention {
                                     c.has(kBeta) ? c.in(kBeta).shape().back() : 0);
     const auto read = [&](int i) { return c.has(i) ? nn::doubles(c.in(i)) : std::vector<double>(); };
     const std::vector<double> q = read(kQuery), k = read(kKey), v = read(kValue), decay = read(kDecay), beta = read(kBeta);
-    std::vector<double> state = read(kPast), y(static_cast<size_t>(c.out(kY).count()));
-    state.resize(static_cast<size_t>(e.batch * kv_heads * e.dim * e.v_dim));
+    if (c.out(kY).count() == 0 && !c.wants(kPresent)) return {};
+    // The state may be larger than all inputs together, which is no reason to end the process.
+    OCIOR_ASSIGN(Tensor held, Tensor::allocate(DType::kDouble, {e.batch, kv_heads, e.dim, e.v_dim}));
+    const std::span<double> state(held.as<double>(), static_cast<size_t>(held.count()));
+    std::fill(state.begin(), state.end(), 0);
+    if (c.has(kPast)) std::ranges::copy(read(kPast), state.begin());
+    std::vector<double> y(static_cast<size_t>(c.out(kY).count()));
     const double factor = factor_of<double>(e);
     std::vector<double> fresh(static_cast<size_t>(e.v_dim));
     for (int64_t b = 0; b < e.batch; ++b)
@@ -164,6 +172,16 @@ struct LinearAttention {
     return c.in(kQuery).dtype == DType::kFloat && (!c.has(kPast) || c.in(kPast).dtype == DType::kFloat);
   }
 
+  // A state of `present` dims can be held: its size is no input's and no output's when nobody wants it.
+  static Status check_size(const Dims& present) {
+    constexpr int64_t kMostElements = int64_t{1} << 40;
+    int64_t product = 1;
+    for (const Dim& d : present)
+      if (!d.known()) return {};
+      else if (__builtin_mul_overflow(product, d.value(), &product) || product > kMostElements)
+        return error(Code::kInvalidArgument, "a state of shape {} is too large", to_string(present));
+    return {};
+  }
   static Result<Dim> head_of(const Dims& s, int64_t heads) {
     if (s[2].known() && s[2].value() % heads != 0)
       return error(Code::kInvalidArgument, "the last axis of {} is no multiple of {} heads", to_string(s), heads);

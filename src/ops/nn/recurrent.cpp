@@ -153,9 +153,10 @@ Status check_sizes(const Dims& sizes) {
 }  // namespace
 
 Status Recurrent::infer(ShapeContext& c) const {
+  for (const int i : {kX, kW, kR})
+    if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
   OCIOR_RETURN_IF_ERROR(check_floats(c, {kX, kW, kR, kB, kInitialH}));
   if (kind == CellKind::kLstm) OCIOR_RETURN_IF_ERROR(check_floats(c, {kInitialC, kPeepholes}));
-  if (!c.has(kW) || !c.has(kR)) return error(Code::kInvalidGraph, "the weights W and R are required");
   if (c.has(kLengths) && c.dtype(kLengths) != DType::kInt32)
     return error(Code::kInvalidGraph, "sequence_lens is {}; expected int32", name_of(c.dtype(kLengths)));
   for (const int i : {kX, kW, kR})

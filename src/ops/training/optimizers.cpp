@@ -50,7 +50,7 @@ Status infer_step(ShapeContext& c, int states) {
         return error(Code::kInvalidArgument, "input {} has shape {}; expected {} as input {}", i, to_string(*c.shape(i)),
                      to_string(*c.shape(x)), x);
     }
-    for (int part = 0; part < 1 + states; ++part) c.set(part * n + k, c.in(kFirst + k));
+    for (int i = k; i < c.outputs(); i += n) c.set(i, c.in(kFirst + k));
   }
   return {};
 }
