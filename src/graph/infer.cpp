@@ -36,11 +36,13 @@ class GraphShapeContext final : public ShapeContext {
     return slot.get();
   }
 
-  void set(int i, Type type) override {
+  void set(int i, Type type) override {  // outputs that the node does not name are ignored
+    if (i >= outputs()) return;
     const ValueId id = node_.outputs[static_cast<size_t>(i)];
     if (id != kNone) graph_.mutable_value(id).type = std::move(type);
   }
   void set_data(int i, Dims elements) override {
+    if (i >= outputs()) return;
     const ValueId id = node_.outputs[static_cast<size_t>(i)];
     if (id != kNone && elements.size() <= kMaxData)
       graph_.mutable_value(id).data = std::make_shared<const Dims>(std::move(elements));

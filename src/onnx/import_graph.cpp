@@ -248,6 +248,9 @@ class Importer {
     auto op =
         ops::make_operator(node.domain, node.op_type, version, attributes, declared_inputs, static_cast<int>(outputs.size()));
     if (!op.ok()) return with_context(op.status(), fmt::format("node '{}'", node.name));
+    for (int i = 0; i < op.value()->info().min_inputs && i < declared_inputs; ++i)
+      if (inputs[static_cast<size_t>(i)] == kNone)
+        return error(Code::kInvalidGraph, "{}: input {} is omitted, but the operator needs it", where, i);
     scope.graph->add_node(
         node.name.empty() ? fmt::format("{}#{}", node.op_type, scope.graph->node_count()) : scope.prefix + node.name,
         std::move(op).value(), std::move(inputs), std::move(outputs));

@@ -107,10 +107,12 @@ class Binder::Shapes final : public graph::ShapeContext {
     known = std::move(dims);
     return known.get();
   }
-  void set(int i, graph::Type type) override {
+  void set(int i, graph::Type type) override {  // outputs that the node does not name are ignored
+    if (i >= outputs()) return;
     if (const int s = step_.outputs[static_cast<size_t>(i)]; s != kNoSlot) b_.types_[static_cast<size_t>(s)] = std::move(type);
   }
   void set_data(int i, Dims elements) override {
+    if (i >= outputs()) return;
     if (const int s = step_.outputs[static_cast<size_t>(i)]; s != kNoSlot && elements.size() <= 1024)
       b_.data_[static_cast<size_t>(s)] = std::make_shared<const Dims>(std::move(elements));
   }
