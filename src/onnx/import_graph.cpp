@@ -248,7 +248,11 @@ class Importer {
     auto op =
         ops::make_operator(node.domain, node.op_type, version, attributes, declared_inputs, static_cast<int>(outputs.size()));
     if (!op.ok()) return with_context(op.status(), fmt::format("node '{}'", node.name));
-    for (int i = 0; i < op.value()->info().min_inputs && i < declared_inputs; ++i)
+    // Operators with optional inputs before required ones look themselves: those on values of any kind (Loop, Scan), and
+    // com.microsoft's.
+    const ops::OpInfo& info = op.value()->info();
+    const bool looks_itself = info.any_kind || info.domain == "com.microsoft";
+    for (int i = 0; !looks_itself && i < info.min_inputs && i < declared_inputs; ++i)
       if (inputs[static_cast<size_t>(i)] == kNone)
         return error(Code::kInvalidGraph, "{}: input {} is omitted, but the operator needs it", where, i);
     scope.graph->add_node(
