@@ -252,7 +252,8 @@ class Importer {
     // com.microsoft's.
     const ops::OpInfo& info = op.value()->info();
     const bool looks_itself = info.any_kind || info.domain == "com.microsoft";
-    for (int i = 0; !looks_itself && i < info.min_inputs && i < declared_inputs; ++i)
+    const int needed = info.max_inputs == ops::kUnbounded ? declared_inputs : info.min_inputs;
+    for (int i = 0; !looks_itself && i < needed && i < declared_inputs; ++i)
       if (inputs[static_cast<size_t>(i)] == kNone)
         return error(Code::kInvalidGraph, "{}: input {} is omitted, but the operator needs it", where, i);
     scope.graph->add_node(

@@ -52,6 +52,26 @@ def test_refused_at_once(name):
     assert time.monotonic() - start < 10                                           # generous: the machine may be busy
 
 
+@pytest.mark.parametrize("op, inputs, says", [("Max", ["a", "", "a"], "input 1 is omitted"), ("Sum", ["", "a"], "input 0 is omitted"), ("Conv", ["a", ""], "at least|inputs|omitted"),
+                                              ("MatMul", ["", "a"], "input 0 is omitted"), ("SequenceInsert", ["", "a"], "input 0 is missing"),
+                                              ("SequenceLength", ["", "a"], "inputs|missing"), ("LSTM", ["a", "", "a"], "input 1 is omitted")])
+def test_an_omitted_input(op, inputs, says):
+    graph = helper.make_graph([helper.make_node(op, inputs, ["y"], name="hostile")], "g", [helper.make_tensor_value_info("a", F, [2, 3])],
+                              [helper.make_tensor_value_info("y", F, None)])
+    with pytest.raises(RuntimeError, match=says):
+        ocior.InferenceSession(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString())
+
+
+@pytest.mark.parametrize("shape", [[], [2, 3], [2]])
+def test_a_count_of_a_wrong_shape(shape):
+    graph = helper.make_graph([helper.make_node("TopK", ["x", "k"], ["v", "i"], name="hostile")], "g",
+                              [helper.make_tensor_value_info("x", F, ["n"]), helper.make_tensor_value_info("k", I, None)],
+                              [helper.make_tensor_value_info("v", F, None), helper.make_tensor_value_info("i", I, None)])
+    session = ocior.InferenceSession(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString())
+    with pytest.raises(RuntimeError, match=r"K has shape .*expected \[1\]"):
+        session.run(None, {"x": np.ones(5, np.float32), "k": np.ones(shape, np.int64)})
+
+
 def test_the_lowest_integer_by_minus_one():
     data = model("Div", {"a": (I, 1), "b": (I, 1)}, I)
     (y,) = ocior.InferenceSession(data).run(None, {"a": ints(-2**63), "b": ints(-1)})

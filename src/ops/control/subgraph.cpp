@@ -80,6 +80,7 @@ Result<Type> merge_types(ShapeContext& c, const Type& a, const Type& b) {
 }
 
 Status check_tensor(const ShapeContext& c, int i, DType dtype, std::string_view what) {
+  if (!c.has(i)) return error(Code::kInvalidGraph, "{} is missing; expected a tensor of {}", what, name_of(dtype));
   if (c.in(i).is_tensor() && c.dtype(i) == dtype) return {};
   return error(Code::kInvalidGraph, "{} is {}; expected a tensor of {}", what, c.in(i).text(), name_of(dtype));
 }

@@ -9,6 +9,7 @@ Type sequence_type(DType dtype) {
 }
 
 Result<DType> sequence_dtype(const ShapeContext& c, int i) {
+  if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is missing; expected a sequence of tensors", i);
   const Type& type = c.in(i);
   if (type.kind == Value::Kind::kSequence && type.element && type.element->is_tensor() &&
       type.element->dtype != DType::kUndefined)

@@ -132,8 +132,8 @@ struct TopK {
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(check_type(c, 0, kNumbers, "TopK"));
     OCIOR_RETURN_IF_ERROR(check_type(c, 1, type_bit(DType::kInt64), "TopK"));
-    if (const auto n = fixed_k ? std::nullopt : length_of(c, 1); n && *n != 1)
-      return error(Code::kInvalidArgument, "TopK: K has {} elements; expected 1", *n);
+    if (!fixed_k && ranked(c, 1) && (rank(c, 1) != 1 || length_of(c, 1).value_or(1) != 1))
+      return error(Code::kInvalidArgument, "TopK: K has shape {}; expected [1]", to_string(*c.shape(1)));
     if (!ranked(c, 0)) {
       c.set(0, c.dtype(0), std::nullopt);
       if (c.outputs() > 1) c.set(1, DType::kInt64, std::nullopt);
