@@ -248,12 +248,10 @@ class Importer {
     auto op =
         ops::make_operator(node.domain, node.op_type, version, attributes, declared_inputs, static_cast<int>(outputs.size()));
     if (!op.ok()) return with_context(op.status(), fmt::format("node '{}'", node.name));
-    // Operators with optional inputs before required ones look themselves: those on values of any kind (Loop, Scan), and
-    // com.microsoft's.
+    // Operators on values of any kind look themselves: some may miss their first inputs (Loop, Scan).
     const ops::OpInfo& info = op.value()->info();
-    const bool looks_itself = info.any_kind || info.domain == "com.microsoft";
     const int needed = info.max_inputs == ops::kUnbounded ? declared_inputs : info.min_inputs;
-    for (int i = 0; !looks_itself && i < needed && i < declared_inputs; ++i)
+    for (int i = 0; !info.any_kind && i < needed && i < declared_inputs; ++i)
       if (inputs[static_cast<size_t>(i)] == kNone)
         return error(Code::kInvalidGraph, "{}: input {} is omitted, but the operator needs it", where, i);
     scope.graph->add_node(

@@ -74,7 +74,7 @@ class OciorBackend(Backend):
         results = [onnx.ValueInfoProto(name=name) for name in node.output]
         graph = helper.make_graph([node], "node", feeds, results)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
-        return OciorBackendRep(InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"], **kwargs)).run(list(inputs))
+        return cls.prepare(model.SerializeToString(), device, **kwargs).run(list(inputs))
 
     @classmethod
     def supports_device(cls, device):

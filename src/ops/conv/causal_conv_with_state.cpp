@@ -50,7 +50,7 @@ struct CausalConvWithState {
     OCIOR_RETURN_IF_ERROR(check(2, {channels}));
     OCIOR_RETURN_IF_ERROR(check(3, {batch, channels, kept}));
     c.set(0, c.in(0));
-    if (c.outputs() > 1) c.set(1, c.dtype(0), Dims{batch, channels, kept});
+    c.set(1, c.dtype(0), Dims{batch, channels, kept});
     return {};
   }
 

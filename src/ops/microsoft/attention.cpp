@@ -91,8 +91,6 @@ struct MultiHeadAttention : MaskedAttention {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kQ})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQ, kK, kV, kBias, kAdded, kPastKey, kPastValue}));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kPastLength, "past_sequence_length"));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kIndirection, "cache_indirection"));
@@ -113,8 +111,8 @@ struct MultiHeadAttention : MaskedAttention {
     OCIOR_RETURN_IF_ERROR(check_input(c, kPastKey, "past_key", {f.batch, Dim(heads), f.past, f.dim}));
     OCIOR_RETURN_IF_ERROR(check_input(c, kPastValue, "past_value", {f.batch, Dim(heads), f.past, f.v_dim}));
     c.set(0, c.dtype(kQ), Dims{f.batch, f.rows, f.v_dim * Dim(heads)});
-    set_output(c, 1, c.dtype(kQ), Dims{f.batch, Dim(heads), scores[3], f.dim});
-    set_output(c, 2, c.dtype(kQ), Dims{f.batch, Dim(heads), scores[3], f.v_dim});
+    c.set(1, c.dtype(kQ), Dims{f.batch, Dim(heads), scores[3], f.dim});
+    c.set(2, c.dtype(kQ), Dims{f.batch, Dim(heads), scores[3], f.v_dim});
     return {};
   }
 
@@ -221,8 +219,6 @@ struct MicrosoftAttention : MaskedAttention {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kX, kW})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kX, kW, kBias, kPast, kAdded}));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kPastLength, "past_sequence_length"));
     if (!c.shape(kX) || !c.shape(kW) || (c.has(kPast) && !c.shape(kPast))) {
@@ -256,7 +252,7 @@ struct MicrosoftAttention : MaskedAttention {
     OCIOR_RETURN_IF_ERROR(KeyMask::check(c, kMask, "mask_index", scores, true));
     OCIOR_RETURN_IF_ERROR(AddedScores::check(c, kAdded, scores));
     c.set(0, c.dtype(kX), Dims{x[0], x[1], v_dim * Dim(heads)});
-    set_output(c, 1, c.dtype(kX), Dims{Dim(2), x[0], Dim(heads), scores[3], dim});
+    c.set(1, c.dtype(kX), Dims{Dim(2), x[0], Dim(heads), scores[3], dim});
     return {};
   }
 

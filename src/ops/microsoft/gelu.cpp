@@ -15,8 +15,6 @@ struct BiasedGelu {
   float alpha = 1.702f;  // kQuick
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {0})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1}));
     if (c.shape(0)) {
       if (c.has(1) && c.shape(0)->empty()) return error(Code::kInvalidGraph, "a scalar has no axis that a bias goes with");

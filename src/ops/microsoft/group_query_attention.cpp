@@ -7,7 +7,7 @@ namespace ocior::ops {
 
 struct GroupQueryAttention {
   static constexpr OpInfo info{
-      .name = "GroupQueryAttention", .domain = kMicrosoft, .min_inputs = 7, .max_inputs = 16, .max_outputs = 4};
+      .name = "GroupQueryAttention", .domain = kMicrosoft, .min_inputs = 1, .max_inputs = 16, .max_outputs = 4};
   enum Input { kQ, kK, kV, kPastKey, kPastValue, kLengths, kTotal, kCosines, kSines, kPositions, kAdded };
 
   int64_t heads = 1, kv_heads = 1, window = -1;
@@ -41,8 +41,6 @@ struct GroupQueryAttention {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kQ})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQ, kK, kV, kPastKey, kPastValue, kCosines, kSines, kAdded}));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kPositions, "position_ids"));
     for (int i = kAdded + 1; i < c.inputs(); ++i)
@@ -94,7 +92,7 @@ struct GroupQueryAttention {
     }
     if (c.has(kAdded)) OCIOR_RETURN_IF_ERROR(AddedScores::check(c, kAdded, {q[0], Dim(heads), q[1], total}));
     c.set(0, c.dtype(kQ), Dims{q[0], q[1], dim * Dim(heads)});
-    for (const int i : {1, 2}) set_output(c, i, c.dtype(kQ), Dims{q[0], Dim(kv_heads), keys, dim});
+    for (const int i : {1, 2}) c.set(i, c.dtype(kQ), Dims{q[0], Dim(kv_heads), keys, dim});
     return {};
   }
 

@@ -20,9 +20,6 @@ struct SkipNorm {
   int bias() const { return simplified ? 3 : 4; }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {0})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
-    if (!c.has(1) || !c.has(2)) return error(Code::kInvalidGraph, "skip and gamma are required");
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2, 3, 4}));
     std::optional<Dims> statistics;
     if (const auto& x = c.shape(0)) {
@@ -34,8 +31,8 @@ struct SkipNorm {
       statistics->back() = Dim(1);
     }
     c.set(kY, c.in(0));
-    for (const int i : {kMean, kInvStd}) set_output(c, i, DType::kFloat, statistics);
-    set_output(c, kSum, c.dtype(0), c.shape(0));
+    for (const int i : {kMean, kInvStd}) c.set(i, DType::kFloat, statistics);
+    c.set(kSum, c.dtype(0), c.shape(0));
     return {};
   }
 
@@ -134,12 +131,10 @@ struct SimplifiedLayerNormalization {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {0, 1})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1}, false));
     OCIOR_RETURN_IF_ERROR(axes.infer(c, c.dtype(1)));
     const std::optional<Dims> reduced = axes.reduced(c.shape(0));
-    set_output(c, 1, c.dtype(0) == DType::kDouble ? DType::kDouble : DType::kFloat, reduced);
+    c.set(1, c.dtype(0) == DType::kDouble ? DType::kDouble : DType::kFloat, reduced);
     if (!c.shape(0) || !c.shape(1)) return {};
     const Dims& x = *c.shape(0);
     OCIOR_ASSIGN(const int64_t axis, resolve_axis(axes.axis, std::ssize(x)));
@@ -192,7 +187,7 @@ struct SimplifiedLayerNormalization {
 // The sum of word, position and segment embeddings, normalised. Output 1 counts the ones of each row of the mask.
 struct EmbedLayerNormalization {
   static constexpr OpInfo info{
-      .name = "EmbedLayerNormalization", .domain = kMicrosoft, .min_inputs = 7, .max_inputs = 9, .max_outputs = 3};
+      .name = "EmbedLayerNormalization", .domain = kMicrosoft, .min_inputs = 1, .max_inputs = 9, .max_outputs = 3};
   enum Input { kIds, kSegments, kWords, kPositions, kSegmentTable, kGamma, kBeta, kMask, kPositionIds };
 
   float epsilon = 1e-12f;
@@ -203,7 +198,7 @@ struct EmbedLayerNormalization {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kIds, kWords, kPositions, kGamma, kBeta})
+    for (const int i : {kWords, kPositions, kGamma, kBeta})  // behind optional ones
       if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     if (c.has(kSegments) != c.has(kSegmentTable))
       return error(Code::kInvalidGraph, "segment_ids and segment_embedding come together or not at all");
@@ -227,8 +222,8 @@ struct EmbedLayerNormalization {
       OCIOR_RETURN_IF_ERROR(check_input(c, kPositionIds, "position_ids", ids));
     const Dims out{ids[0], ids[1], width};
     c.set(0, dtype, out);
-    set_output(c, 1, DType::kInt32, Dims{ids[0]});
-    set_output(c, 2, dtype, out);
+    c.set(1, DType::kInt32, Dims{ids[0]});
+    c.set(2, dtype, out);
     return {};
   }
 

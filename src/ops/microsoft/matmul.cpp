@@ -21,8 +21,6 @@ struct FusedMatMul {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {0, 1})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1}));
     if (!c.shape(0) || !c.shape(1)) {
       c.set(0, c.dtype(0), std::nullopt);
@@ -197,8 +195,6 @@ struct MatMulNBits {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kA, kB})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kA, kScales, kBias}));
     OCIOR_RETURN_IF_ERROR(refuse_input(c, kGroups, "g_idx"));
     if (!c.has(kScales)) return error(Code::kInvalidGraph, "scales are required");

@@ -8,11 +8,6 @@ namespace ocior::ops {
 
 inline constexpr std::string_view kMicrosoft = "com.microsoft";
 
-// Sets the type of output i, when the node has so many outputs.
-inline void set_output(ShapeContext& c, int i, DType dtype, std::optional<Dims> shape) {
-  if (i < c.outputs()) c.set(i, dtype, std::move(shape));
-}
-
 // Fails when input i is given: for inputs of a schema that no path here reads.
 inline Status refuse_input(const ShapeContext& c, int i, std::string_view name) {
   if (!c.has(i)) return {};

@@ -25,8 +25,6 @@ struct MicrosoftRotaryEmbedding {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kX, kPositions, kCosines, kSines})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kX, kCosines, kSines}));
     if (c.dtype(kPositions) != DType::kInt64)
       return error(Code::kInvalidGraph, "position_ids is {}; expected int64", name_of(c.dtype(kPositions)));

@@ -121,7 +121,7 @@ struct LinearClassifier {
     OCIOR_ASSIGN(const ml::SymbolicMatrix m, ml::infer_matrix(c, info.name));
     if (m.columns.known()) OCIOR_RETURN_IF_ERROR(targets_for(m.columns.value()).status());
     c.set(0, labels.dtype(), Dims{m.rows});
-    if (c.outputs() > 1) c.set(1, DType::kFloat, Dims{m.rows, labels.count()});
+    c.set(1, DType::kFloat, Dims{m.rows, labels.count()});
     return {};
   }
   Status reference(RefContext& c) const {

@@ -171,7 +171,7 @@ struct SVMClassifier {
     OCIOR_ASSIGN(const ml::SymbolicMatrix m, ml::infer_matrix(c, info.name));
     OCIOR_RETURN_IF_ERROR(ml::check_features(m.columns, svm.features, info.name));
     c.set(0, labels.dtype(), Dims{m.rows});
-    if (c.outputs() > 1) c.set(1, DType::kFloat, Dims{m.rows, columns()});
+    c.set(1, DType::kFloat, Dims{m.rows, columns()});
     return {};
   }
   Status reference(RefContext& c) const {

@@ -211,7 +211,7 @@ struct TreeEnsembleClassifier {
     OCIOR_ASSIGN(const ml::SymbolicMatrix m, ml::infer_matrix(c, info.name));
     OCIOR_RETURN_IF_ERROR(model.check_columns(m.columns, info.name));
     c.set(0, labels.dtype(), Dims{m.rows});
-    if (c.outputs() > 1) c.set(1, DType::kFloat, Dims{m.rows, model.targets});
+    c.set(1, DType::kFloat, Dims{m.rows, model.targets});
     return {};
   }
   Status reference(RefContext& c) const {

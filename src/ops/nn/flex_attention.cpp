@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "graph/graph.h"
+#include "ops/control/subgraph.h"
 #include "ops/evaluate.h"
 #include "ops/nn/attention_driver.h"
 #include "ops/nn/numeric.h"
@@ -19,26 +19,6 @@ struct FlexExtents {
 };
 FlexExtents flex_extents(std::span<const int64_t> q, std::span<const int64_t> k, std::span<const int64_t> v) {
   return {q[0], q[1], q[2], q[3], k[1], k[2], v[3]};
-}
-
-// The one output of `graph` for its one input, by the references of its nodes.
-Result<Tensor> evaluate(const graph::Graph& graph, const Tensor& input, std::span<const Tensor* const> captures) {
-  std::vector<Tensor> values(graph.value_count());
-  for (size_t i = 0; i < values.size(); ++i)
-    if (const Tensor* t = graph.constant(static_cast<graph::ValueId>(i))) values[i] = *t;
-  values[static_cast<size_t>(graph.inputs()[0])] = input;
-  for (size_t i = 0; i < captures.size(); ++i) values[static_cast<size_t>(graph.captures()[i])] = *captures[i];
-  OCIOR_ASSIGN(const std::vector<graph::NodeId> order, graph.order());
-  for (const graph::NodeId id : order) {
-    const graph::Node& node = graph.node(id);
-    std::vector<const Tensor*> inputs;
-    for (const graph::ValueId in : node.inputs) inputs.push_back(in == graph::kNone ? nullptr : &values[static_cast<size_t>(in)]);
-    auto outputs = run_reference(*node.op, inputs, static_cast<int>(node.outputs.size()));
-    if (!outputs.ok()) return with_context(outputs.status(), fmt::format("node '{}' ({})", node.name, node.op->name()));
-    for (size_t i = 0; i < node.outputs.size(); ++i)
-      if (node.outputs[i] != graph::kNone) values[static_cast<size_t>(node.outputs[i])] = std::move((*outputs)[i]);
-  }
-  return values[static_cast<size_t>(graph.outputs()[0])];
 }
 
 }  // namespace
@@ -76,12 +56,9 @@ struct FlexAttention {
 
   // Called while a graph is built, by one thread at a time.
   Status infer(ShapeContext& c) const {
-    for (const int i : {kQ, kK, kV})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQ, kK, kV}));
-    size_t captures = 0;
-    for (const auto& mod : mods) captures += mod->captures().size();
-    if (static_cast<size_t>(c.inputs()) != kCaptures + captures)
+    const int captures = capture_count(mods);
+    if (c.inputs() != kCaptures + captures)
       return error(Code::kInvalidGraph, "Q, K, V and the values that the subgraphs capture are {} inputs, got {}",
                    kCaptures + captures, c.inputs());
     Dims full{c.fresh("batch"), c.fresh("heads"), c.fresh("rows"), c.fresh("keys")};
@@ -176,9 +153,8 @@ struct FlexAttention {
     int input = kCaptures;
     for (const auto& mod : mods) {
       const std::string_view name = has_prob_mod && &mod == &mods[0] ? "prob_mod" : "score_mod";
-      mod->mutable_value(mod->inputs()[0]).type = scores;
-      for (const graph::ValueId id : mod->captures()) mod->mutable_value(id).type = c.in(input++);
-      OCIOR_RETURN_IF_ERROR(with_context(graph::infer(*mod), name));
+      OCIOR_RETURN_IF_ERROR(with_context(infer_body(c, *mod, {&scores, 1}, input), name));
+      input += static_cast<int>(mod->captures().size());
       const Type& out = mod->value(mod->outputs()[0]).type;
       if (!out.is_tensor() || out.dtype != scores.dtype || (out.shape && !nn::may_equal(*out.shape, full)))
         return error(Code::kInvalidGraph, "{} gives {}{}; expected {}{} as its input", name, name_of(out.dtype),
@@ -204,12 +180,10 @@ struct FlexAttention {
   }
 
   // What subgraph `index` makes of `input`.
-  Result<Tensor> modified(const RefContext& c, size_t index, const Tensor& input) const {
-    int first = kCaptures;
-    for (size_t i = 0; i < index; ++i) first += static_cast<int>(mods[i]->captures().size());
-    std::vector<const Tensor*> captures;
-    for (size_t i = 0; i < mods[index]->captures().size(); ++i) captures.push_back(&c.in(first + static_cast<int>(i)));
-    OCIOR_ASSIGN(Tensor out, evaluate(*mods[index], input, captures));
+  Result<Tensor> modified(RefContext& c, size_t index, const Tensor& input) const {
+    std::vector<Value> outputs;
+    OCIOR_RETURN_IF_ERROR(ControlContext(c, mods).call(static_cast<int>(index), std::array{Value(input)}, outputs));
+    const Tensor& out = *outputs[0].get_tensor();
     if (out.dtype() == input.dtype() && out.shape() == input.shape()) return out;
     return error(Code::kInvalidArgument, "a subgraph made {}{} of {}{}; expected the same type and shape", name_of(out.dtype()),
                  to_string(out.shape()), name_of(input.dtype()), to_string(input.shape()));

@@ -44,8 +44,6 @@ struct LinearAttention {
   }
 
   Status infer(ShapeContext& c) const {
-    for (const int i : {kQuery, kKey, kValue})
-      if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kQuery, kKey, kValue, kDecay, kBeta}));
     OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {kPast}, false));
     if (c.has(kDecay) != decays || c.has(kBeta) != corrects)

@@ -129,7 +129,7 @@ struct SoftmaxCrossEntropyLoss {
   static SoftmaxCrossEntropyLoss parse(const NodeReader& node) { return {Loss::parse(node)}; }
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(loss.infer(c, info.name));
-    if (c.outputs() > 1) c.set(1, c.in(0));
+    c.set(1, c.in(0));
     return {};
   }
   Status reference(RefContext& c) const {

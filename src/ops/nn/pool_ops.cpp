@@ -90,7 +90,7 @@ Status infer_pool(const PoolWindow& window, ShapeContext& c, TypeSet allowed, st
     OCIOR_ASSIGN(out, window.infer(c, *c.shape(0)));
   }
   c.set(0, c.dtype(0), out);
-  if (c.outputs() > 1) c.set(1, DType::kInt64, std::move(out));
+  c.set(1, DType::kInt64, std::move(out));
   return {};
 }
 

@@ -153,8 +153,6 @@ Status check_sizes(const Dims& sizes) {
 }  // namespace
 
 Status Recurrent::infer(ShapeContext& c) const {
-  for (const int i : {kX, kW, kR})
-    if (!c.has(i)) return error(Code::kInvalidGraph, "input {} is required", i);
   OCIOR_RETURN_IF_ERROR(check_floats(c, {kX, kW, kR, kB, kInitialH}));
   if (kind == CellKind::kLstm) OCIOR_RETURN_IF_ERROR(check_floats(c, {kInitialC, kPeepholes}));
   if (c.has(kLengths) && c.dtype(kLengths) != DType::kInt32)

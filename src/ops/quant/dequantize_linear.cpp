@@ -70,7 +70,7 @@ struct DequantizeLinear {
   Status reference(RefContext& c) const {
     const Tensor &x = c.in(0), &scale = c.in(1);
     Tensor& y = c.out(0);
-    OCIOR_RETURN_IF_ERROR(check_zero(scale.count(), c.has(2) ? c.in(2).count() : scale.count()));
+    OCIOR_RETURN_IF_ERROR(quant::check_zero_points(c, info.name));
     OCIOR_ASSIGN(const quant::Layout layout, granularity.layout(x.shape(), scale.shape(), info.name));
     const Operands o{x.dtype(), scale.dtype(), y.dtype(), x.data(), scale.data(), c.has(2) ? c.in(2).data() : nullptr, y.data()};
     layout.strips(0, x.count(),
@@ -80,7 +80,7 @@ struct DequantizeLinear {
 
   Status run(CpuContext& c) const {
     const TensorView &x = c.in(0), &scale = c.in(1), &y = c.out(0);
-    OCIOR_RETURN_IF_ERROR(check_zero(scale.count(), c.has(2) ? c.in(2).count() : scale.count()));
+    OCIOR_RETURN_IF_ERROR(quant::check_zero_points(c, info.name));
     OCIOR_ASSIGN(const quant::Layout layout, granularity.layout(x.shape, scale.shape, info.name));
     const Operands o{x.dtype, scale.dtype, y.dtype, x.data, scale.data, c.has(2) ? c.in(2).data : nullptr, y.data};
     const auto strip = strip_for(o);
@@ -93,11 +93,6 @@ struct DequantizeLinear {
   static std::vector<Sample> samples();
 
  private:
-  static Status check_zero(int64_t scales, int64_t zeros) {
-    if (scales == zeros) return {};
-    return error(Code::kInvalidArgument, "DequantizeLinear: {} zero points and {} scales; expected as many", zeros, scales);
-  }
-
   static void (*strip_for(const Operands& o))(const Operands&, int64_t, int64_t, int64_t, int64_t) {
     if (o.scale_type != DType::kFloat || o.y_type != DType::kFloat) return &dequantize_strip;
     switch (o.x_type) {

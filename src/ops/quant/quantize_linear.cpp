@@ -112,7 +112,7 @@ struct QuantizeLinear {
   Status reference(RefContext& c) const {
     const Tensor &x = c.in(0), &scale = c.in(1);
     Tensor& y = c.out(0);
-    OCIOR_RETURN_IF_ERROR(check_zero(scale.count(), c.has(2) ? c.in(2).count() : scale.count()));
+    OCIOR_RETURN_IF_ERROR(quant::check_zero_points(c, info.name));
     OCIOR_ASSIGN(const quant::Layout layout, granularity.layout(x.shape(), scale.shape(), info.name));
     const Operands o =
         operands(x.dtype(), scale.dtype(), y.dtype(), x.data(), scale.data(), c.has(2) ? c.in(2).data() : nullptr, y.data());
@@ -123,7 +123,7 @@ struct QuantizeLinear {
 
   Status run(CpuContext& c) const {
     const TensorView &x = c.in(0), &scale = c.in(1), &y = c.out(0);
-    OCIOR_RETURN_IF_ERROR(check_zero(scale.count(), c.has(2) ? c.in(2).count() : scale.count()));
+    OCIOR_RETURN_IF_ERROR(quant::check_zero_points(c, info.name));
     OCIOR_ASSIGN(const quant::Layout layout, granularity.layout(x.shape, scale.shape, info.name));
     const Operands o = operands(x.dtype, scale.dtype, y.dtype, x.data, scale.data, c.has(2) ? c.in(2).data : nullptr, y.data);
     // Chunks begin at whole bytes of packed types: kChunk is a multiple of 4.
@@ -134,11 +134,6 @@ struct QuantizeLinear {
   static std::vector<Sample> samples();
 
  private:
-  static Status check_zero(int64_t scales, int64_t zeros) {
-    if (scales == zeros) return {};
-    return error(Code::kInvalidArgument, "QuantizeLinear: {} zero points and {} scales; expected as many", zeros, scales);
-  }
-
   Operands operands(DType x_type, DType scale_type, DType y_type, const void* x, const void* scale, const void* zero,
                     void* y) const {
     // Powers of two divide in float; 32-bit integers exactly.

@@ -75,6 +75,14 @@ struct Granularity {
   Result<Layout> layout(std::span<const int64_t> x, std::span<const int64_t> scale, std::string_view op) const;
 };
 
+// Fails unless input 2, the zero points, is omitted or has as many elements as input 1, the scales; C: of a reference or a run.
+template <class C>
+Status check_zero_points(const C& c, std::string_view op) {
+  if (!c.has(2) || c.in(2).count() == c.in(1).count()) return {};
+  return error(Code::kInvalidArgument, "{}: {} zero points and {} scales; expected as many", op, c.in(2).count(),
+               c.in(1).count());
+}
+
 // Reads `output_dtype` (since `since`): a type of `allowed`, or kUndefined.
 DType parse_output_dtype(const NodeReader& node, int since, TypeSet allowed);
 

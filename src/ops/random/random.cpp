@@ -83,11 +83,20 @@ struct Distribution {
   }
 };
 
+// What both forms have: the distribution, and filling the output.
+struct RandomFill {
+  Distribution distribution;
+
+  Status reference(RefContext& c) const {
+    distribution.fill(c.out(0));
+    return {};
+  }
+};
+
 }  // namespace
 
 template <class Self>
-struct RandomShape {
-  Distribution distribution;
+struct RandomShape : RandomFill {
   DType type = DType::kFloat;
   Shape shape;
 
@@ -104,10 +113,6 @@ struct RandomShape {
     c.set(0, type, Dims(shape.begin(), shape.end()));
     return {};
   }
-  Status reference(RefContext& c) const {
-    distribution.fill(c.out(0));
-    return {};
-  }
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
     for (const DType t : {DType::kFloat, DType::kDouble, DType::kFloat16, DType::kBFloat16})
@@ -118,8 +123,7 @@ struct RandomShape {
 };
 
 template <class Self>
-struct RandomLike {
-  Distribution distribution;
+struct RandomLike : RandomFill {
   std::optional<DType> type;
 
   static Self parse(const NodeReader& node) {
@@ -131,10 +135,6 @@ struct RandomLike {
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(check_type(c, 0, type ? kAnyType : kFloats, Self::info.name));
     c.set(0, type.value_or(c.dtype(0)), c.shape(0));
-    return {};
-  }
-  Status reference(RefContext& c) const {
-    distribution.fill(c.out(0));
     return {};
   }
   static std::vector<Sample> samples() {

@@ -136,7 +136,7 @@ struct TopK {
       return error(Code::kInvalidArgument, "TopK: K has shape {}; expected [1]", to_string(*c.shape(1)));
     if (!ranked(c, 0)) {
       c.set(0, c.dtype(0), std::nullopt);
-      if (c.outputs() > 1) c.set(1, DType::kInt64, std::nullopt);
+      c.set(1, DType::kInt64, std::nullopt);
       return {};
     }
     Dims out = *c.shape(0);
@@ -147,7 +147,7 @@ struct TopK {
     if (k.known()) OCIOR_RETURN_IF_ERROR(check_k(k.value(), place.known() ? place.value() : INT64_MAX));
     place = k;
     c.set(0, c.dtype(0), out);
-    if (c.outputs() > 1) c.set(1, DType::kInt64, std::move(out));
+    c.set(1, DType::kInt64, std::move(out));
     return {};
   }
 

@@ -95,7 +95,7 @@ struct StringSplit {
     std::optional<Dims> pieces = c.shape(0);
     if (pieces) pieces->push_back(c.fresh("pieces"));
     c.set(0, DType::kString, std::move(pieces));
-    if (c.outputs() > 1) c.set(1, DType::kInt64, c.shape(0));
+    c.set(1, DType::kInt64, c.shape(0));
     return {};
   }
 
