@@ -62,6 +62,15 @@ class GraphShapeContext final : public ShapeContext {
   int counter_ = 0;
 };
 
+// Dimensions that are all known are not negative, and their product can be counted.
+Status check_count(const Type& type) {
+  if (!type.is_tensor() || !type.shape) return {};
+  Shape numbers;
+  for (const Dim& d : *type.shape)
+    if (d.known()) numbers.push_back(d.value());
+  return numbers.size() == type.shape->size() ? checked_element_count(numbers).status() : Status();
+}
+
 }  // namespace
 
 Status infer_node(Graph& graph, NodeId id) {
@@ -93,6 +102,7 @@ Status infer_node(Graph& graph, NodeId id) {
                    name_of(type.dtype), graph.value(node.outputs[i]).name, name_of(declared[i].dtype));
     if (type.dtype == DType::kUndefined && type.is_tensor()) type.dtype = declared[i].dtype;
     if (type.is_tensor() && !type.shape && declared[i].shape) type.shape = declared[i].shape;
+    OCIOR_RETURN_IF_ERROR(with_context(check_count(type), fmt::format("node '{}' ({})", node.name, node.op->name())));
   }
   return {};
 }

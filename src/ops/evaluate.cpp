@@ -129,7 +129,11 @@ Status allocate_outputs(const graph::Op& op, std::span<const Value> inputs, int 
 Result<std::vector<InferredOutput>> infer_op(const graph::Op& op, std::span<const OpInput> inputs, int outputs) {
   EvaluateShapes shapes(inputs, outputs);
   OCIOR_RETURN_IF_ERROR(op.infer(shapes));
-  return shapes.take();
+  std::vector<InferredOutput> out = shapes.take();
+  for (const InferredOutput& o : out)
+    if (const auto shape = o.type.is_tensor() && o.type.shape ? known_shape(*o.type.shape) : std::nullopt)
+      OCIOR_RETURN_IF_ERROR(checked_element_count(*shape).status());
+  return out;
 }
 
 Result<std::vector<Value>> run_reference(const graph::Op& op, std::span<const Value> inputs, int outputs, size_t limit) {

@@ -97,12 +97,12 @@ struct TfIdfVectorizer {
     std::vector<Sample> out;
     for (const char* mode : {"TF", "IDF", "TFIDF"})
       for (const int64_t skips : {0, 1, 5})
-        for (const auto& [shortest, longest] : {std::pair<int64_t, int64_t>{1, 1}, {1, 2}, {2, 2}, {2, 9}}) {
+        for (const std::pair<int64_t, int64_t>& lengths : {std::pair<int64_t, int64_t>{1, 1}, {1, 2}, {2, 2}, {2, 9}}) {
           const auto add = [&](DType t, Shape shape, bool weighted) {
             Sample s{.inputs = {{t, std::move(shape), Fill::kSmallInts}},
                      .attributes = {{"mode", std::string(mode)},
-                                    {"min_gram_length", shortest},
-                                    {"max_gram_length", longest},
+                                    {"min_gram_length", lengths.first},
+                                    {"max_gram_length", lengths.second},
                                     {"max_skip_count", skips},
                                     {"ngram_counts", std::vector<int64_t>{0, 3}},
                                     {"ngram_indexes", std::vector<int64_t>{1, 0, 4, 3, 2}}}};
