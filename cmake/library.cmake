@@ -26,6 +26,9 @@ target_link_options(ocior PRIVATE -Wl,--version-script=${CMAKE_BINARY_DIR}/expor
 target_include_directories(ocior PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(ocior PUBLIC cxx_std_20)
 set_target_properties(ocior PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+if(OCIOR_FUZZERS)
+  set_target_properties(ocior PROPERTIES EXCLUDE_FROM_ALL ON)   # clang has its sanitizers in programs only
+endif()
 
 if(NOT SKBUILD)
   install(TARGETS ocior EXPORT ocior-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
