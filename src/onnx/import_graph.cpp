@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <tuple>
 #include <unordered_map>
 
 #include "base/error.h"
+#include "onnx/gradient.h"
 #include "ops/operator.h"
 
 namespace ocior::onnx {
@@ -13,6 +15,8 @@ namespace {
 
 using graph::kNone;
 using graph::ValueId;
+
+constexpr std::string_view kPreviewTraining = "ai.onnx.preview.training";
 
 // Owns everything that tensors borrowed from a file need.
 std::shared_ptr<const void> storage_of(const Tensor& tensor, const Model& model) {
@@ -121,6 +125,7 @@ class Importer {
     OCIOR_RETURN_IF_ERROR(declare_outputs(from.nodes, scope));
     OCIOR_RETURN_IF_ERROR(import_value_info(from, scope));
     for (const Node& node : from.nodes) OCIOR_RETURN_IF_ERROR(import_node(node, scope, depth));
+    OCIOR_RETURN_IF_ERROR(expand_gradients(to));
     for (const onnx::ValueInfo& out : from.outputs) {
       const ValueId id = lookup(scope, out.name);
       if (id == kNone)
@@ -225,6 +230,8 @@ class Importer {
     if (opset == scope.opsets->end())
       return error(Code::kInvalidGraph, "{}: the {} does not import the operator set '{}'", where,
                    scope.function ? "function " + name_of(*scope.function) : "model", node.domain);
+    if (node.domain == kPreviewTraining && node.op_type == "Gradient")
+      return with_context(note_gradient(node, inputs, scope), where);
     while (!inputs.empty() && inputs.back() == kNone) inputs.pop_back();  // trailing omitted inputs say nothing
     const auto declared_inputs = static_cast<int>(inputs.size());
     graph::Attributes attributes;
@@ -257,6 +264,48 @@ class Importer {
     scope.graph->add_node(
         node.name.empty() ? fmt::format("{}#{}", node.op_type, scope.graph->node_count()) : scope.prefix + node.name,
         std::move(op).value(), std::move(inputs), std::move(outputs));
+    return {};
+  }
+
+  // Keeps a Gradient node until all nodes of its graph are there.
+  Status note_gradient(const Node& node, const std::vector<ValueId>& inputs, Scope& scope) {
+    GradientNode made{.name = scope.prefix + (node.name.empty() ? fmt::format("Gradient#{}", gradients_.size()) : node.name),
+                      .inputs = inputs};
+    const auto value = [&](const std::string& name, ValueId& id) -> Status {
+      id = lookup(scope, name);
+      return id == kNone ? error(Code::kInvalidGraph, "there is no value '{}', which an attribute names", name) : Status();
+    };
+    std::set<std::string> names;
+    for (const Attribute& attribute : node.attributes) {
+      const Attribute* a = bound(attribute, scope);
+      if (!a) continue;
+      const bool is_y = attribute.name == "y", is_xs = attribute.name == "xs";
+      if (!is_y && !is_xs && attribute.name != "zs")
+        return error(Code::kInvalidGraph, "unknown attribute '{}'; expected xs, zs and y", attribute.name);
+      if (a->kind != (is_y ? Attribute::Kind::kString : Attribute::Kind::kStrings) || !names.insert(attribute.name).second)
+        return error(Code::kInvalidGraph, "attribute '{}' is given twice or is no {}", attribute.name,
+                     is_y ? "string" : "list of strings");
+      if (is_y) OCIOR_RETURN_IF_ERROR(value(a->s, made.y));
+      for (const std::string& name : a->strings)
+        OCIOR_RETURN_IF_ERROR(value(name, (is_xs ? made.xs : made.zs).emplace_back(kNone)));
+    }
+    if (made.y == kNone || made.xs.empty()) return error(Code::kInvalidGraph, "the attributes xs and y are required");
+    if (inputs.size() != made.xs.size() + made.zs.size() || std::ranges::count(inputs, kNone) > 0 ||
+        node.outputs.size() > made.xs.size())
+      return error(Code::kInvalidGraph, "it has {} inputs and {} outputs; expected {}, one per name in xs and zs, and at most {}",
+                   inputs.size(), node.outputs.size(), made.xs.size() + made.zs.size(), made.xs.size());
+    for (const std::string& name : node.outputs) made.outputs.push_back(name.empty() ? kNone : scope.names.at(name));
+    gradients_.emplace_back(scope.graph, std::move(made));
+    return {};
+  }
+
+  // In the order of the file, so that a later one may differentiate an earlier one.
+  Status expand_gradients(graph::Graph& g) {
+    for (const auto& [of, node] : gradients_)
+      if (of == &g)
+        OCIOR_RETURN_IF_ERROR(with_context(expand_gradient(g, node, differentiated_, options_.max_inlined_nodes),
+                                           fmt::format("node '{}' (Gradient)", node.name)));
+    std::erase_if(gradients_, [&g](const auto& pending) { return pending.first == &g; });
     return {};
   }
 
@@ -362,8 +411,10 @@ class Importer {
   const ImportOptions& options_;
   std::map<std::string, int64_t> opsets_;
   std::map<FunctionKey, const Function*> functions_;
-  size_t inlined_ = 0;                         // nodes that calls of functions added
-  std::vector<std::string> captures_of_last_;  // of the subgraph imported last
+  size_t inlined_ = 0;                                             // nodes that calls of functions added
+  size_t differentiated_ = 0;                                      // nodes that Gradient visited and added
+  std::vector<std::pair<graph::Graph*, GradientNode>> gradients_;  // of graphs whose import is not complete
+  std::vector<std::string> captures_of_last_;                      // of the subgraph imported last
   mutable int next_unknown_ = 0;
 };
 

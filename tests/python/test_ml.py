@@ -345,3 +345,91 @@ def test_broken_models_are_refused(op, attributes, text):
     outputs = 2 if "Classifier" in op else 1
     with pytest.raises(RuntimeError, match=text):
         ocior.InferenceSession(model(op, [np.zeros((2, 3), np.float32)], outputs, 4, **attributes))
+
+
+def map_session(op, key, value, **attributes):
+    given = helper.make_value_info("x", helper.make_map_type_proto(key, helper.make_tensor_type_proto(value, [])))
+    node = helper.make_node(op, ["x"], ["y"], domain="ai.onnx.ml", **attributes)
+    graph = helper.make_graph([node], "g", [given], [helper.make_empty_tensor_value_info("y")])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+
+
+def compare_map(op, given, key, value, **attributes):
+    made = map_session(op, key, value, **attributes)
+    want = ort.InferenceSession(made, providers=["CPUExecutionProvider"]).run(None, {"x": given})[0]
+    got = ocior.InferenceSession(made).run(None, {"x": given})[0]
+    assert want.shape == got.shape and want.dtype == got.dtype
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("labels", [{"classlabels_int64s": [7, 5, 6]}, {"classlabels_strings": ["c", "a", "b"]},
+                                    {"classlabels_strings": ["b", "a", "a"]}])
+@pytest.mark.parametrize("shape", [(2, 3), (3,), (0, 3), (40, 3)])
+def test_zip_map(labels, shape):
+    x = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    made = model("ZipMap", [x], 1, **labels)
+    want = ort.InferenceSession(made, providers=["CPUExecutionProvider"]).run(None, {"x0": x})[0]
+    got = ocior.InferenceSession(made).run(None, {"x0": x})[0]
+    assert isinstance(got, list) and got == want
+
+
+def test_zip_map_refusals():
+    x = np.zeros((2, 4), np.float32)
+    with pytest.raises(Exception, match="ZipMap"):
+        ocior.InferenceSession(model("ZipMap", [x], 1, classlabels_int64s=[1, 2, 3]))
+    with pytest.raises(Exception, match="exactly one"):
+        ocior.InferenceSession(model("ZipMap", [x], 1))
+    with pytest.raises(Exception, match="ZipMap"):
+        ocior.InferenceSession(model("ZipMap", [x.astype(np.float64)], 1, classlabels_int64s=[1, 2, 3, 4]))
+
+
+@pytest.mark.parametrize("to", ["TO_FLOAT", "TO_STRING", "TO_INT64"])
+@pytest.mark.parametrize("form", [{"map_form": "DENSE"}, {"map_form": "SPARSE", "max_map": 5}, {"map_form": "SPARSE", "max_map": 3}])
+def test_cast_map(to, form):
+    compare_map("CastMap", {3: 1.5, 1: -2.75, 0: 1e10, 4: 0.0}, TensorProto.INT64, TensorProto.FLOAT, cast_to=to, **form)
+
+
+def test_cast_map_of_texts():  # which ONNX Runtime's Python cannot give
+    made = lambda to: ocior.InferenceSession(map_session("CastMap", TensorProto.INT64, TensorProto.STRING, cast_to=to))
+    texts = {4: "2.5", 2: "-1"}
+    assert made("TO_FLOAT").run(None, {"x": texts})[0].tolist() == [[-1, 2.5]]
+    assert made("TO_INT64").run(None, {"x": {4: "2", 2: "-1"}})[0].tolist() == [[-1, 2]]
+    assert made("TO_STRING").run(None, {"x": texts})[0].tolist() == [["-1", "2.5"]]
+    with pytest.raises(Exception, match="no number"):
+        made("TO_FLOAT").run(None, {"x": {1: "abc"}})
+
+
+def test_cast_map_refusals():
+    for attributes, message in [({"cast_to": "TO_INT"}, "cast_to is 'TO_INT'"), ({"map_form": "LOOSE"}, "map_form is 'LOOSE'"),
+                                ({"map_form": "SPARSE", "max_map": 0}, "max_map is 0")]:
+        with pytest.raises(Exception, match=message):
+            ocior.InferenceSession(map_session("CastMap", TensorProto.INT64, TensorProto.FLOAT, **attributes))
+    with pytest.raises(Exception, match="keys of type int64"):
+        ocior.InferenceSession(map_session("CastMap", TensorProto.STRING, TensorProto.FLOAT))
+    run = ocior.InferenceSession(map_session("CastMap", TensorProto.INT64, TensorProto.FLOAT, map_form="SPARSE", max_map=4))
+    with pytest.raises(Exception, match="the key is -1"):
+        run.run(None, {"x": {-1: 1.0}})
+
+
+def test_dict_vectorizer():
+    words, numbers = {"string_vocabulary": ["a", "c", "b", "z", "a"]}, {"int64_vocabulary": [3, -1, 2]}
+    for given in ({"a": 4.0, "c": 8.0}, {"z": 1.0, "elsewhere": 3.0}):
+        compare_map("DictVectorizer", given, TensorProto.STRING, TensorProto.FLOAT, **words)
+    compare_map("DictVectorizer", {-1: 4.0, 9: 1.0}, TensorProto.INT64, TensorProto.FLOAT, **numbers)
+    run = lambda key, value, given, vocabulary: ocior.InferenceSession(
+        map_session("DictVectorizer", key, value, **vocabulary)).run(None, {"x": given})[0].tolist()
+    assert run(TensorProto.STRING, TensorProto.INT64, {"c": 5}, words) == [[0, 5, 0, 0, 0]]
+    assert run(TensorProto.STRING, TensorProto.DOUBLE, {"c": 0.1}, words) == [[0, 0.1, 0, 0, 0]]
+    assert run(TensorProto.INT64, TensorProto.STRING, {2: "two"}, numbers) == [["", "", "two"]]
+    assert run(TensorProto.INT64, TensorProto.FLOAT, {}, numbers) == [[0, 0, 0]]
+    with pytest.raises(Exception, match="keys of type int64"):
+        ocior.InferenceSession(map_session("DictVectorizer", TensorProto.STRING, TensorProto.FLOAT, **numbers))
+    with pytest.raises(Exception, match="exactly one"):
+        ocior.InferenceSession(map_session("DictVectorizer", TensorProto.STRING, TensorProto.FLOAT))
+
+
+def test_a_tensor_is_no_map():
+    for op, attributes in [("CastMap", {}), ("DictVectorizer", {"int64_vocabulary": [1]})]:
+        with pytest.raises(Exception, match="expected a map"):
+            ocior.InferenceSession(model(op, [np.zeros(3, np.float32)], 1, **attributes))
