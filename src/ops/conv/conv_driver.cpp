@@ -19,6 +19,7 @@ using nn::chunks_of;
 enum class Way { kColumns, kRows, kDepthwise };
 
 constexpr int64_t kBlockElements = 1 << 15;  // of the left operand that a strip meets at once
+constexpr int64_t kLineFloats = 16;          // of a cache line
 constexpr int64_t kPackElements = 1 << 17;   // of a chunk of packing
 
 // A pointwise convolution has one long axis.
@@ -159,8 +160,12 @@ void gather_strip(const KernelTable& kernels, const Geometry& g, const float* x,
   const int64_t whole = g.spatial == 1 && is_pointwise(g) ? (end - begin) / panel : 0;
   if (whole > 0) {  // channel by channel, each read as one stretch
     pieces[0] = {.n = panel, .hi = panel};
-    for (int64_t c = 0; c < channels; ++c)
-      kernels.gather_rows_f32(x + c * plane + begin, panel, 1, pieces, 1, to + c * panel, panel * k, whole);
+    for (int64_t c = 0; c < channels; ++c) {
+      const float* from = x + c * plane + begin;
+      if (c + 1 < channels)  // too short a stretch for the processor to foresee the next one
+        for (int64_t i = 0; i < whole * panel; i += kLineFloats) __builtin_prefetch(from + plane + i);
+      kernels.gather_rows_f32(from, panel, 1, pieces, 1, to + c * panel, panel * k, whole);
+    }
     if (ones)
       for (int64_t i = 0; i < whole; ++i) std::fill_n(to + (i * k + k - 1) * panel, panel, 1.0f);
     begin += whole * panel, to += whole * panel * k;
