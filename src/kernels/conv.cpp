@@ -69,32 +69,55 @@ void gather_scattered(const float* x, int64_t plane, int64_t step, const RowPiec
     }
 }
 
-// kRows rows of one vector of columns, so that a weight is read once for all.
+// Column s of the kernel times the rows below x, added to kRows rows of sums. Each sum meets its taps from top to bottom.
 template <int kRows>
-OCIOR_INLINE void depthwise_block(const DepthwiseArgs& a, int64_t row, int64_t col, F32 (&y)[kRows]) {
-  OCIOR_UNROLL for (int i = 0; i < kRows; ++i) y[i] = splat(a.bias);
-  const int64_t next = a.stride_h * a.ldx;
-  const int64_t remainder = ((a.out_h - 1) * a.stride_h + (a.kernel_h - 1) * a.dilation_h + 1) * a.ldx;  // floats of one
-  for (int64_t s = 0; s < a.kernel_w; ++s) {
-    const int64_t q = s * a.dilation_w;
-    const float* x = a.x + (a.stride_w == 1 ? q : q % a.stride_w * remainder + q / a.stride_w) + row * next + col;
-    const float* w = a.w + s;
+struct AnyTaps {
+  OCIOR_INLINE static void add(const DepthwiseArgs& a, const float* x, const float* w, F32 (&y)[kRows]) {
+    const int64_t next = a.stride_h * a.ldx;
     for (int64_t r = 0; r < a.kernel_h; ++r, x += a.dilation_h * a.ldx, w += a.kernel_w) {
       const F32 weight = load_splat(w);
       OCIOR_UNROLL for (int i = 0; i < kRows; ++i) y[i] = fma(load(x + i * next), weight, y[i]);
     }
   }
+};
+
+// The same for dense kernels of kTaps rows: a row of x is read once for all sums that it meets.
+template <int kTaps, int kStride>
+struct DenseTaps {
+  template <int kRows>
+  struct Of {
+    OCIOR_INLINE static void add(const DepthwiseArgs& a, const float* x, const float* w, F32 (&y)[kRows]) {
+      F32 weight[kTaps];
+      OCIOR_UNROLL for (int r = 0; r < kTaps; ++r) weight[r] = load_splat(w + r * a.kernel_w);
+      OCIOR_UNROLL for (int j = 0; j < (kRows - 1) * kStride + kTaps; ++j, x += a.ldx) {
+        const F32 row = load(x);
+        OCIOR_UNROLL for (int i = 0; i < kRows; ++i) if (j >= i * kStride && j < i * kStride + kTaps) y[i] =
+            fma(row, weight[j - i * kStride], y[i]);
+      }
+    }
+  };
+};
+
+// kRows rows of one vector of columns, so that a weight is read once for all.
+template <int kRows, class Taps>
+OCIOR_INLINE void depthwise_block(const DepthwiseArgs& a, int64_t row, int64_t col, F32 (&y)[kRows]) {
+  OCIOR_UNROLL for (int i = 0; i < kRows; ++i) y[i] = splat(a.bias);
+  const int64_t remainder = ((a.out_h - 1) * a.stride_h + (a.kernel_h - 1) * a.dilation_h + 1) * a.ldx;  // floats of one
+  for (int64_t s = 0; s < a.kernel_w; ++s) {
+    const int64_t q = s * a.dilation_w, start = a.stride_w == 1 ? q : q % a.stride_w * remainder + q / a.stride_w;
+    Taps::add(a, a.x + start + row * a.stride_h * a.ldx + col, a.w + s, y);
+  }
   const F32 lo = splat(a.lo), hi = splat(a.hi);
   OCIOR_UNROLL for (int i = 0; i < kRows; ++i) y[i] = min(hi, max(lo, y[i]));  // NaN passes
 }
 
-template <int kRows>
+template <int kRows, class Taps>
 void depthwise_rows(const DepthwiseArgs& a, int64_t row, int64_t end) {
   float* const to = a.y + row * a.out_w;
   F32 y[kRows];
   if (a.out_w < kLanes) {
     // Stores of whole vectors run on into the next row, which is stored later; only the last rows have none.
-    depthwise_block<kRows>(a, row, 0, y);
+    depthwise_block<kRows, Taps>(a, row, 0, y);
     const int64_t left = (end - row) * a.out_w;
     OCIOR_UNROLL for (int i = 0; i < kRows; ++i) {
       if (left - i * a.out_w >= kLanes) store(y[i], to + i * a.out_w);
@@ -104,8 +127,29 @@ void depthwise_rows(const DepthwiseArgs& a, int64_t row, int64_t end) {
   }
   for (int64_t col = 0; col < a.out_w; col += kLanes) {
     const int64_t at = col + kLanes <= a.out_w ? col : a.out_w - kLanes;  // the last vector overlaps the one before it
-    depthwise_block<kRows>(a, row, at, y);
+    depthwise_block<kRows, Taps>(a, row, at, y);
     OCIOR_UNROLL for (int i = 0; i < kRows; ++i) store(y[i], to + i * a.out_w + at);
+  }
+}
+
+template <template <int> class Taps>
+void depthwise(const DepthwiseArgs& args, int64_t begin, int64_t end) {
+  constexpr int64_t kMost = 8;
+  const int64_t blocks = (end - begin + kMost - 1) / kMost;
+  int64_t row = begin;
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t rows = (end - row + blocks - block - 1) / (blocks - block);
+    switch (rows) {
+      case 1: depthwise_rows<1, Taps<1>>(args, row, end); break;
+      case 2: depthwise_rows<2, Taps<2>>(args, row, end); break;
+      case 3: depthwise_rows<3, Taps<3>>(args, row, end); break;
+      case 4: depthwise_rows<4, Taps<4>>(args, row, end); break;
+      case 5: depthwise_rows<5, Taps<5>>(args, row, end); break;
+      case 6: depthwise_rows<6, Taps<6>>(args, row, end); break;
+      case 7: depthwise_rows<7, Taps<7>>(args, row, end); break;
+      default: depthwise_rows<8, Taps<8>>(args, row, end);
+    }
+    row += rows;
   }
 }
 
@@ -152,23 +196,12 @@ void gather_rows_f32(const float* x, int64_t plane, int64_t step, const RowPiece
 }
 
 void depthwise_conv_f32(const DepthwiseArgs& args, int64_t begin, int64_t end) {
-  constexpr int64_t kMost = 8;
-  const int64_t blocks = (end - begin + kMost - 1) / kMost;
-  int64_t row = begin;
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t rows = (end - row + blocks - block - 1) / (blocks - block);
-    switch (rows) {
-      case 1: depthwise_rows<1>(args, row, end); break;
-      case 2: depthwise_rows<2>(args, row, end); break;
-      case 3: depthwise_rows<3>(args, row, end); break;
-      case 4: depthwise_rows<4>(args, row, end); break;
-      case 5: depthwise_rows<5>(args, row, end); break;
-      case 6: depthwise_rows<6>(args, row, end); break;
-      case 7: depthwise_rows<7>(args, row, end); break;
-      default: depthwise_rows<8>(args, row, end);
-    }
-    row += rows;
-  }
+  const bool dense = args.dilation_h == 1;
+  if (dense && args.kernel_h == 3 && args.stride_h == 1) return depthwise<DenseTaps<3, 1>::Of>(args, begin, end);
+  if (dense && args.kernel_h == 3 && args.stride_h == 2) return depthwise<DenseTaps<3, 2>::Of>(args, begin, end);
+  if (dense && args.kernel_h == 5 && args.stride_h == 1) return depthwise<DenseTaps<5, 1>::Of>(args, begin, end);
+  if (dense && args.kernel_h == 5 && args.stride_h == 2) return depthwise<DenseTaps<5, 2>::Of>(args, begin, end);
+  depthwise<AnyTaps>(args, begin, end);
 }
 
 }  // namespace ocior::OCIOR_ISA

@@ -8,8 +8,13 @@
 
 namespace ocior::OCIOR_ISA {
 
-// True where the tile kernels can finish an element in registers: alpha, bias, relu and residual.
-OCIOR_INLINE bool is_light(const Epilogue& e) { return e.act == Activation::kNone || e.act == Activation::kRelu; }
+// True where the tile kernels can finish an element in registers: alpha, bias, a cheap activation and residual.
+OCIOR_INLINE bool is_light(const Epilogue& e) {
+  return e.act == Activation::kNone || e.act == Activation::kRelu || e.act == Activation::kClip ||
+         e.act == Activation::kHardSwish;
+}
+
+OCIOR_INLINE F32 hard_swish(F32 x) { return x * min(splat(1), max(zero(), fma(x, splat(1.0f / 6), splat(0.5f)))); }
 
 // Copies the part of the bias that belongs to columns [n0, n0 + width) into `padded`, zeros beyond n and without a bias.
 OCIOR_INLINE const float* panel_bias(const GemmArgs& args, int64_t n0, int64_t width, float* padded) {
@@ -56,8 +61,7 @@ inline void finish(const GemmArgs& args, const float* sums, int64_t ld, const fl
     case Activation::kTanh: return run([](F32 x) { return tanh(x); });
     case Activation::kSigmoid: return run([](F32 x) { return sigmoid(x); });
     case Activation::kSilu: return run([](F32 x) { return silu(x); });
-    case Activation::kHardSwish:
-      return run([](F32 x) { return x * min(splat(1), max(zero(), fma(x, splat(1.0f / 6), splat(0.5f)))); });
+    case Activation::kHardSwish: return run([](F32 x) { return hard_swish(x); });
     case Activation::kHardSigmoid: return run([=](F32 x) { return min(splat(1), max(zero(), fma(x, lo, hi))); });
     case Activation::kLeakyRelu: return run([=](F32 x) { return select(x < zero(), x * lo, x); });
     case Activation::kClip: return run([=](F32 x) { return min(hi, max(lo, x)); });

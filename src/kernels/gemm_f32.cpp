@@ -24,7 +24,8 @@ struct Tile {
   int64_t ld_out;
   const float* bias;  // null: out receives the bare sums
   float alpha;
-  bool relu;
+  Activation act;  // a light one
+  float lo, hi;    // of kRelu and kClip
   const float* residual;
   int64_t ld_residual;
   const char* ahead;  // what to bring near while computing, one line per kUnroll steps
@@ -58,7 +59,8 @@ struct Sums {
     OCIOR_UNROLL for (int i = 0; i < kRows; ++i) OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) {
       F32 y = v[i][j];
       if (t.bias != nullptr) y = fma(y, splat(t.alpha), load(t.bias + j * kLanes));
-      if (t.relu) y = max(zero(), y);
+      if (t.act == Activation::kHardSwish) y = hard_swish(y);
+      else if (t.act != Activation::kNone) y = min(splat(t.hi), max(splat(t.lo), y));
       if (t.residual != nullptr) y = y + load(t.residual + i * t.ld_residual + j * kLanes);
       store(y, t.out + i * t.ld_out + j * kLanes);
     }
@@ -138,7 +140,9 @@ void last_tile(const GemmArgs& args, const Group& group, Tile& tile, int64_t m0,
     tile.ld_out = args.ldc;
     tile.bias = group.bias;
     tile.alpha = e.alpha;
-    tile.relu = e.act == Activation::kRelu;
+    tile.act = e.act;
+    tile.lo = e.act == Activation::kClip ? e.lo : 0;
+    tile.hi = e.act == Activation::kClip ? e.hi : __builtin_inff();
     tile.residual = e.residual == nullptr ? nullptr : e.residual + m0 * e.ld_residual + group.n0;
     tile.ld_residual = e.ld_residual;
     return fn(tile);
@@ -147,7 +151,7 @@ void last_tile(const GemmArgs& args, const Group& group, Tile& tile, int64_t m0,
   tile.out = sums;
   tile.ld_out = width;
   tile.bias = nullptr;
-  tile.relu = false;
+  tile.act = Activation::kNone;
   tile.residual = nullptr;
   fn(tile);
   finish(args, sums, width, group.bias, m0, group.n0, rows, group.cols);
@@ -159,6 +163,7 @@ void panel_by_slices(const GemmArgs& args, const Group& group, const float* a, i
   const int64_t rows = m1 - m0, blocks = (rows + kTileRows - 1) / kTileRows;
   const int64_t slices = args.k <= kDepth ? 1 : (args.k + kDepth - 1) / kDepth;
   const int64_t depth = round_up((args.k + slices - 1) / slices, kUnroll);
+  const int64_t least = rows / blocks, longer = rows % blocks;  // rows of a block; blocks with one more
   int64_t k0 = 0;
   do {
     const int64_t k = args.k - k0 < depth ? args.k - k0 : depth;
@@ -166,26 +171,17 @@ void panel_by_slices(const GemmArgs& args, const Group& group, const float* a, i
     const float* slice = b + k0 * kPanel;
     // Every row block fetches its share of the next slice, one line per kUnroll steps at most.
     const int64_t share = round_up(k * kPanel * 4 / blocks, 64);
-    const char* ahead = reinterpret_cast<const char*>(slice + k * kPanel);
+    Tile tile = {};
+    tile.lda = lda, tile.b = slice, tile.k = k, tile.ld_out = kPanel, tile.alpha = 1;
+    tile.ahead = reinterpret_cast<const char*>(slice + k * kPanel);
+    tile.ahead_step = k < kUnroll ? 0 : share / (k / kUnroll);
     int64_t row = 0;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t count = (rows - row + blocks - block - 1) / (blocks - block);
+    for (int64_t block = 0; block < blocks; ++block, tile.ahead += share) {
+      const int64_t count = least + (block < longer ? 1 : 0);
       float* waiting = partial + row * kPanel;
-      Tile tile = {a + row * lda + k0,
-                   lda,
-                   slice,
-                   0,
-                   k,
-                   k0 == 0 ? nullptr : waiting,
-                   waiting,
-                   kPanel,
-                   nullptr,
-                   1,
-                   false,
-                   nullptr,
-                   0,
-                   ahead + block * share,
-                   k < kUnroll ? 0 : share / (k / kUnroll)};
+      tile.a = a + row * lda + k0;
+      tile.in = k0 == 0 ? nullptr : waiting;
+      tile.out = waiting;
       if (last) last_tile(args, group, tile, m0 + row, count);
       else kTiles.fn[0][count - 1](tile);
       row += count;
@@ -203,21 +199,10 @@ void few_rows(const GemmArgs& args, const float* a, int64_t lda, const float* b,
     const int64_t left = (n1 - n0 + kPanel - 1) / kPanel, panels = left < most ? left : most, width = panels * kPanel;
     const Group group = {panel_bias(args, n0, width, padded), n0, n1 - n0 < width ? n1 - n0 : width, panels};
     const float* first = b + n0 * args.k;
-    Tile tile = {a,
-                 lda,
-                 first,
-                 args.k * kPanel,
-                 args.k,
-                 nullptr,
-                 nullptr,
-                 0,
-                 nullptr,
-                 1,
-                 false,
-                 nullptr,
-                 0,
-                 reinterpret_cast<const char*>(first) + kDistance,
-                 kUnroll * kPanel * 4};
+    Tile tile = {};
+    tile.a = a, tile.lda = lda, tile.b = first, tile.b_panel = args.k * kPanel, tile.k = args.k, tile.alpha = 1;
+    tile.ahead = reinterpret_cast<const char*>(first) + kDistance;
+    tile.ahead_step = kUnroll * kPanel * 4;
     last_tile(args, group, tile, m0, rows);
     n0 += width;
   }

@@ -1,4 +1,5 @@
-// A Conv of floats and the activation that alone reads it become ai.ocior:FusedConv.
+// A Conv of floats, the residual added to it and the activation behind become ai.ocior:FusedConv, where each alone reads the one
+// before it.
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -42,6 +43,52 @@ std::optional<Act> activation_of(Rewriter& r, const Node& node) {
   return Act{"clip", *lo, *hi};
 }
 
+bool has_residual(const Node& conv) { return conv.inputs.size() > 3 && conv.inputs[3] != kNone; }
+
+// The convolution of floats that makes `v` and that an activation, or a residual and one, may join; else null.
+const Node* convolution(const Rewriter& r, ValueId v, bool with_residual) {
+  if (r.dtype(v) != DType::kFloat) return nullptr;
+  if (const Node* conv = r.made_by(v, "Conv")) return conv;
+  const Node* fused = with_residual ? r.made_by(v, "FusedConv", ops::kOcior) : nullptr;
+  if (!fused || !has_residual(*fused)) return nullptr;
+  return std::get<std::string>(fused->op->attributes().at("activation")) == "none" ? fused : nullptr;
+}
+
+// The fused form of `from` in the place of `node`.
+void fuse(Rewriter& r, const Node& node, const Node& from, ValueId residual, const Act& act) {
+  graph::Attributes attributes = from.op->attributes();
+  attributes["activation"] = std::string(act.name);
+  attributes["act_p"] = act.p, attributes["act_q"] = act.q;
+  std::vector<ValueId> inputs = from.inputs;
+  if (residual != kNone) inputs.resize(3, kNone), inputs.push_back(residual);
+  if (const ValueId y = r.make("FusedConv", inputs, std::move(attributes), ops::kOcior); y != kNone)
+    r.replace(node.outputs[0], y);
+}
+
+void fuse_activation(Rewriter& r, const Node& node, const Act& act) {
+  const Node* conv = convolution(r, node.inputs[0], true);
+  if (!conv) return;
+  if (r.single_use(node.inputs[0])) fuse(r, node, *conv, kNone, act);
+  else r.miss(node, "the convolution has another reader");
+}
+
+void fuse_residual(Rewriter& r, const Node& node) {
+  for (size_t i = 0; i < 2; ++i) {
+    const Node* conv = convolution(r, node.inputs[i], false);
+    const ValueId residual = node.inputs[1 - i];
+    if (!conv || r.constant(residual)) continue;
+    if (!r.single_use(node.inputs[i])) {
+      r.miss(node, "the convolution has another reader");
+      continue;
+    }
+    if (!r.same_shape(residual, node.inputs[i])) {
+      r.miss(node, "the other operand has another shape, or one that is not known to be the same");
+      continue;
+    }
+    return fuse(r, node, *conv, residual, {"none"});
+  }
+}
+
 }  // namespace
 
 Status fuse_conv(Rewriter& r) {
@@ -49,19 +96,8 @@ Status fuse_conv(Rewriter& r) {
   for (const NodeId id : order) {
     const Node node = r.graph.node(id);
     if (node.dead) continue;
-    const auto act = activation_of(r, node);
-    const Node* conv = act ? r.made_by(node.inputs[0], "Conv") : nullptr;
-    if (!conv || r.dtype(node.inputs[0]) != DType::kFloat) continue;
-    if (!r.single_use(node.inputs[0])) {
-      r.miss(node, "the convolution has another reader");
-      continue;
-    }
-    graph::Attributes attributes = conv->op->attributes();
-    attributes["activation"] = std::string(act->name);
-    attributes["act_p"] = act->p, attributes["act_q"] = act->q;
-    const std::vector<ValueId> inputs = conv->inputs;
-    if (const ValueId y = r.make("FusedConv", inputs, std::move(attributes), ops::kOcior); y != kNone)
-      r.replace(node.outputs[0], y);
+    if (const auto act = activation_of(r, node)) fuse_activation(r, node, *act);
+    else if (node.op->name() == "Add" && node.op->domain().empty()) fuse_residual(r, node);
   }
   return {};
 }

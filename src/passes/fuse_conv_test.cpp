@@ -57,5 +57,47 @@ TEST(FuseConv, AnotherReaderIsNamed) {
   EXPECT_MISS(fused(b, b.op("Relu", {y})), "fuse-conv", "the convolution has another reader");
 }
 
+const Dims kResult{Dim::symbol("b"), 4, 4, 5};
+
+TEST(FuseConv, ResidualAndActivation) {
+  for (const bool first : {false, true})
+    for (const bool relu : {false, true}) {
+      Builder b;
+      const ValueId y = convolution(b), r = b.input("r", kResult);
+      const ValueId sum = first ? b.op("Add", {r, y}) : b.op("Add", {y, r});
+      EXPECT_EQ(fired(fused(b, relu ? b.op("Relu", {sum}) : sum), "fuse-conv"), relu ? 2 : 1);
+      EXPECT_EQ(count(b.graph, "FusedConv", ops::kOcior), 1);
+      EXPECT_EQ(count_all(b.graph), 1);
+      EXPECT_EQ(maker(b.graph).inputs.size(), 4U);
+      EXPECT_NE(attributes(b).find(relu ? "relu" : "none"), std::string::npos) << attributes(b);
+    }
+}
+
+TEST(FuseConv, ResidualOfTwoConvolutionsJoinsOne) {
+  Builder b;
+  const ValueId x = b.input("x", kImage);
+  const auto conv = [&] { return b.op("Conv", {x, b.weight({4, 3, 2, 2})}); };
+  EXPECT_EQ(fired(fused(b, b.op("Add", {conv(), conv()})), "fuse-conv"), 1);
+  EXPECT_EQ(count(b.graph, "Conv"), 1);
+  EXPECT_EQ(maker(b.graph).inputs[2], kNone);
+}
+
+// An activation before the sum stays before it.
+TEST(FuseConv, ResidualBehindAnActivationStays) {
+  Builder b;
+  const ValueId y = b.op("Add", {b.op("Relu", {convolution(b)}), b.input("r", kResult)});
+  EXPECT_EQ(fired(fused(b, y), "fuse-conv"), 1);
+  EXPECT_EQ(count(b.graph, "Add"), 1);
+}
+
+TEST(FuseConv, MissedResidualsAreNamed) {
+  Builder doubled;
+  const ValueId y = convolution(doubled);
+  EXPECT_MISS(fused(doubled, doubled.op("Add", {y, y})), "fuse-conv", "the convolution has another reader");
+  Builder row;
+  EXPECT_MISS(fused(row, row.op("Add", {convolution(row), row.input("r", {5})})), "fuse-conv",
+              "the other operand has another shape, or one that is not known to be the same");
+}
+
 }  // namespace
 }  // namespace ocior::passes

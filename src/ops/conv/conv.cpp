@@ -12,6 +12,8 @@ Status infer_conv(ShapeContext& c, const conv::Window& window) {
   for (int i = 0; i < 3; ++i) OCIOR_RETURN_IF_ERROR(check_type(c, i, kFloats, "Conv"));
   for (int i = 1; i < 3; ++i) OCIOR_RETURN_IF_ERROR(check_same_type(c, 0, i, "Conv"));
   OCIOR_ASSIGN(std::optional<Dims> shape, window.infer(c, 0, 1, 2));
+  if (c.has(3) && c.shape(3) && shape && !nn::may_equal(*c.shape(3), *shape))
+    return error(Code::kInvalidGraph, "FusedConv: residual has shape {}; expected {}", to_string(*c.shape(3)), to_string(*shape));
   c.set(0, c.dtype(0), std::move(shape));
   return {};
 }
@@ -20,9 +22,10 @@ Status reference_conv(RefContext& c, const conv::Window& window, const conv::Tai
   OCIOR_ASSIGN(const conv::Geometry g, window.geometry(c.in(0).shape(), c.in(1).shape()));
   std::vector<double> y = conv::convolve(g, nn::doubles(c.in(0)), nn::doubles(c.in(1)));
   const std::vector<double> bias = c.has(2) ? nn::doubles(c.in(2)) : std::vector<double>();
+  const std::vector<double> residual = c.has(3) ? nn::doubles(c.in(3)) : std::vector<double>(y.size());
   const auto pixels = static_cast<size_t>(g.pixels());
   for (size_t i = 0; i < y.size(); ++i)
-    y[i] = nn::apply(tail.act, y[i] + (bias.empty() ? 0 : bias[i / pixels % bias.size()]), tail.lo, tail.hi);
+    y[i] = nn::apply(tail.act, y[i] + (bias.empty() ? 0 : bias[i / pixels % bias.size()]) + residual[i], tail.lo, tail.hi);
   nn::store(c.out(0), y);
   return {};
 }
@@ -53,9 +56,10 @@ struct Conv {
   static std::vector<Sample> samples();
 };
 
-// FusedConv (ai.ocior): a Conv and the activation behind it. Made by passes.
+// FusedConv (ai.ocior): a Conv, the sum with input 3 (a residual of y's shape, or none) and the activation behind it. Made by
+// passes.
 struct FusedConv {
-  static constexpr OpInfo info{.name = "FusedConv", .domain = kOcior, .min_inputs = 2, .max_inputs = 3};
+  static constexpr OpInfo info{.name = "FusedConv", .domain = kOcior, .min_inputs = 2, .max_inputs = 4};
 
   conv::Window window;
   conv::Tail tail;
@@ -66,7 +70,11 @@ struct FusedConv {
     if (!act) node.fail("activation '{}' is unknown", name);
     return {conv::Window::parse(node), {act.value_or(Activation::kNone), node.number("act_p", 0), node.number("act_q", 0)}};
   }
-  Status infer(ShapeContext& c) const { return infer_conv(c, window); }
+  Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(check_type(c, 3, kFloats, "FusedConv"));
+    OCIOR_RETURN_IF_ERROR(check_same_type(c, 0, 3, "FusedConv"));
+    return infer_conv(c, window);
+  }
   Status reference(RefContext& c) const { return reference_conv(c, window, tail); }
   Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const { return conv::prepare(c, window); }
   size_t scratch(const BindContext& c) const { return c.in(0).dtype == DType::kFloat ? conv::scratch(c, window) : 0; }
@@ -92,8 +100,15 @@ struct FusedConv {
                                       {"group", int64_t{group}},
                                       {"pads", Ints{1, 1, 1, 1}}},
                        .tolerance = 3e-5});  // of clipped outputs, not of the sums
-    out.push_back(out[1]);
-    for (SampleInput& i : out.back().inputs) i.dtype = DType::kDouble;
+    for (size_t i = out.size(); i-- > 0;) {
+      const Shape &x = out[i].inputs[0].shape, &w = out[i].inputs[1].shape;
+      out.push_back(out[i]);
+      out.back().inputs.push_back({.shape = {x[0], w[0], x[2], x[3]}});
+    }
+    for (const size_t i : {size_t{1}, out.size() - 2}) {
+      out.push_back(out[i]);
+      for (SampleInput& input : out.back().inputs) input.dtype = DType::kDouble;
+    }
     return out;
   }
 };

@@ -19,6 +19,7 @@ using nn::chunks_of;
 enum class Way { kColumns, kRows, kDepthwise };
 
 constexpr int64_t kBlockElements = 1 << 15;  // of the left operand that a strip meets at once
+constexpr int64_t kLineFloats = 16;          // of a cache line
 constexpr int64_t kPackElements = 1 << 17;   // of a chunk of packing
 
 // A pointwise convolution has one long axis.
@@ -117,17 +118,20 @@ bool is_empty(const Geometry& g) { return g.batch * g.out_channels * g.pixels() 
 
 struct Operands {
   const float *x, *w, *bias;  // w and bias null where they are packed
+  const float* residual;      // or null
   float* y;
 };
 
-Epilogue epilogue_of(const Tail& tail) { return {.act = tail.act, .lo = tail.lo, .hi = tail.hi}; }
+// A residual comes before the activation, so that the product's own epilogue leaves the activation to add_and_activate().
+Epilogue epilogue_of(const Operands& o, const Tail& tail) {
+  return o.residual ? Epilogue{} : Epilogue{.act = tail.act, .lo = tail.lo, .hi = tail.hi};
+}
 
-// What depthwise sums cannot be given by their kernel's bounds; none where those are enough.
 std::optional<UnaryFn> unary_of(Activation act) {
   switch (act) {
-    case Activation::kNone:
-    case Activation::kRelu:
-    case Activation::kClip: break;
+    case Activation::kNone: break;
+    case Activation::kRelu: return UnaryFn::kRelu;
+    case Activation::kClip: return UnaryFn::kClip;
     case Activation::kGeluErf: return UnaryFn::kGeluErf;
     case Activation::kGeluTanh: return UnaryFn::kGeluTanh;
     case Activation::kTanh: return UnaryFn::kTanh;
@@ -140,6 +144,12 @@ std::optional<UnaryFn> unary_of(Activation act) {
   return std::nullopt;
 }
 
+// y = tail(y + residual) of n values; no residual: tail(y).
+void add_and_activate(const KernelTable& kernels, const Tail& tail, const float* residual, float* y, int64_t n) {
+  if (residual) kernels.binary_f32(BinaryFn::kAdd, y, 1, residual, 1, y, n);
+  if (const auto unary = unary_of(tail.act)) kernels.unary_f32(*unary, y, y, n, tail.lo, tail.hi);
+}
+
 // One strip of the right operand of `columns`.
 void gather_strip(const KernelTable& kernels, const Geometry& g, const float* x, int64_t begin, int64_t end, bool ones,
                   float* to) {
@@ -150,8 +160,12 @@ void gather_strip(const KernelTable& kernels, const Geometry& g, const float* x,
   const int64_t whole = g.spatial == 1 && is_pointwise(g) ? (end - begin) / panel : 0;
   if (whole > 0) {  // channel by channel, each read as one stretch
     pieces[0] = {.n = panel, .hi = panel};
-    for (int64_t c = 0; c < channels; ++c)
-      kernels.gather_rows_f32(x + c * plane + begin, panel, 1, pieces, 1, to + c * panel, panel * k, whole);
+    for (int64_t c = 0; c < channels; ++c) {
+      const float* from = x + c * plane + begin;
+      if (c + 1 < channels)  // too short a stretch for the processor to foresee the next one
+        for (int64_t i = 0; i < whole * panel; i += kLineFloats) __builtin_prefetch(from + plane + i);
+      kernels.gather_rows_f32(from, panel, 1, pieces, 1, to + c * panel, panel * k, whole);
+    }
     if (ones)
       for (int64_t i = 0; i < whole; ++i) std::fill_n(to + (i * k + k - 1) * panel, panel, 1.0f);
     begin += whole * panel, to += whole * panel * k;
@@ -200,7 +214,7 @@ void run_columns(CpuContext& c, const Geometry& g, const Operands& o, const Tail
     GemmArgs args;
     args.a = left + group * plan.m * plan.k, args.lda = plan.k, args.ldc = plan.pixels;
     args.m = plan.m, args.n = last ? plan.last : plan.strip, args.k = plan.k;
-    args.epilogue = epilogue_of(tail);
+    args.epilogue = epilogue_of(o, tail);
     args.a_packed = plan.a_bytes[last] ? memory.a[last] : nullptr;
     return args;
   };
@@ -218,10 +232,14 @@ void run_columns(CpuContext& c, const Geometry& g, const Operands& o, const Tail
       gather_strip(kernels, g, o.x + (image * g.channels + group * g.group_channels()) * g.plane(), begin, begin + args.n, bias,
                    b);
       args.b = b;
-      args.c = o.y + (image * g.out_channels + group * plan.m) * plan.pixels + begin;
+      const int64_t at = (image * g.out_channels + group * plan.m) * plan.pixels + begin;
+      args.c = o.y + at;
+      if (o.residual) args.epilogue.residual = o.residual + at, args.epilogue.ld_residual = plan.pixels;
       const GemmGrid grid = finer(kernels.gemm_grid(args.m, args.n, args.k, args.precision), args.m, args.k);
       for (int64_t i = 0; i < grid.m_chunks; ++i)
         for (int64_t j = 0; j < grid.n_chunks; ++j) kernels.gemm_chunk(args, grid, i, j);
+      for (int64_t m = 0; o.residual && m < plan.m; ++m)  // while the strip is near
+        add_and_activate(kernels, tail, nullptr, args.c + m * args.ldc, args.n);
     });
   }
 }
@@ -269,7 +287,7 @@ void run_rows(CpuContext& c, const Geometry& g, const Operands& o, const Tail& t
       args.b = static_cast<const std::byte*>(weights.packed) + static_cast<size_t>(group) * weights.panel_bytes();
       args.c = memory.y + group * plan.m, args.ldc = g.out_channels;
       args.m = plan.pixels, args.n = plan.m, args.k = plan.k, args.precision = weights.precision;
-      args.epilogue = epilogue_of(tail);
+      args.epilogue = epilogue_of(o, tail);
       if (o.bias) args.epilogue.bias = o.bias + group * plan.m;
       const GemmGrid grid = kernels.gemm_grid(args.m, args.n, args.k, args.precision);
       if (plan.a_bytes) {
@@ -281,7 +299,13 @@ void run_rows(CpuContext& c, const Geometry& g, const Operands& o, const Tail& t
       c.team().parallel_for(grid.m_chunks * grid.n_chunks, c.stop(),
                             [&](int64_t i, int) { kernels.gemm_chunk(args, grid, i % grid.m_chunks, i / grid.m_chunks); });
     }
-    transpose(memory.y, o.y + image * g.out_channels * plan.pixels, plan.pixels, g.out_channels);
+    const int64_t at = image * g.out_channels * plan.pixels;
+    transpose(memory.y, o.y + at, plan.pixels, g.out_channels);
+    if (!o.residual) continue;
+    nn::parallel_rows(c, g.out_channels, plan.pixels, [&](int64_t begin, int64_t end, int) {
+      const int64_t first = at + begin * plan.pixels;
+      add_and_activate(kernels, tail, o.residual + first, o.y + first, (end - begin) * plan.pixels);
+    });
   }
 }
 
@@ -307,7 +331,7 @@ void run_depthwise(CpuContext& c, const Geometry& g, const Operands& o, const Ta
   auto* const planes = static_cast<float*>(c.scratch());
   std::fill_n(planes, plan.plane * c.team().size(), 0.0f);
   const int64_t each = g.group_outputs(), pixels = g.pixels();
-  const std::optional<UnaryFn> unary = unary_of(tail.act);
+  const bool bounds = !o.residual && (tail.act == Activation::kRelu || tail.act == Activation::kClip);
   c.team().parallel_for(g.batch * g.channels, c.stop(), [&](int64_t i, int worker) {
     float* const plane = planes + worker * plan.plane;
     copy_plane(c.kernels(), g, plan, o.x + i * g.plane(), plane);
@@ -321,25 +345,28 @@ void run_depthwise(CpuContext& c, const Geometry& g, const Operands& o, const Ta
                        .stride_w = w.stride,
                        .dilation_h = h.dilation,
                        .dilation_w = w.dilation};
-    if (tail.act == Activation::kRelu) args.lo = 0;
-    if (tail.act == Activation::kClip) args.lo = tail.lo, args.hi = tail.hi;
+    if (bounds) args.lo = tail.act == Activation::kRelu ? 0 : tail.lo;
+    if (bounds && tail.act == Activation::kClip) args.hi = tail.hi;
     for (int64_t k = 0; k < each; ++k) {
       const int64_t m = i % g.channels * each + k;
       args.w = o.w + m * h.kernel * w.kernel;
-      args.y = o.y + (i * each + k) * pixels;
+      const int64_t at = (i * each + k) * pixels;
+      args.y = o.y + at;
       args.bias = o.bias ? o.bias[m] : 0;
       c.kernels().depthwise_conv_f32(args, 0, h.out);
-      if (unary) c.kernels().unary_f32(*unary, args.y, args.y, pixels, tail.lo, tail.hi);
+      if (!bounds) add_and_activate(c.kernels(), tail, o.residual ? o.residual + at : nullptr, args.y, pixels);
     }
   });
 }
 
 // A sum over no channels is the bias.
-void run_bias(const Geometry& g, const Operands& o, const Tail& tail) {
+void run_bias(const KernelTable& kernels, const Geometry& g, const Operands& o, const Tail& tail) {
   const int64_t pixels = g.pixels();
-  for (int64_t i = 0; i < g.batch * g.out_channels; ++i)
-    std::fill_n(o.y + i * pixels, pixels,
-                static_cast<float>(nn::apply(tail.act, o.bias ? o.bias[i % g.out_channels] : 0, tail.lo, tail.hi)));
+  for (int64_t i = 0; i < g.batch * g.out_channels; ++i) {
+    float* const y = o.y + i * pixels;
+    std::fill_n(y, pixels, o.bias ? o.bias[i % g.out_channels] : 0);
+    add_and_activate(kernels, tail, o.residual ? o.residual + i * pixels : nullptr, y, pixels);
+  }
 }
 
 }  // namespace
@@ -404,8 +431,9 @@ Status run(CpuContext& c, const Window& window, const Tail& tail) {
   OCIOR_ASSIGN(const Geometry given, window.geometry(c.in(0).shape, c.in(1).shape));
   if (is_empty(given)) return {};
   const Geometry g = merged(given);
-  const Operands o{c.in(0).as<float>(), c.in(1).as<float>(), c.has(2) ? c.in(2).as<float>() : nullptr, c.out(0).as<float>()};
-  if (g.channels == 0) return run_bias(g, o, tail), Status();
+  const auto optional = [&c](int i) { return c.has(i) ? c.in(i).as<float>() : nullptr; };
+  const Operands o{c.in(0).as<float>(), c.in(1).as<float>(), optional(2), optional(3), c.out(0).as<float>()};
+  if (g.channels == 0) return run_bias(c.kernels(), g, o, tail), Status();
   switch (way_of(c.prepared(), g)) {
     case Way::kDepthwise: run_depthwise(c, g, o, tail); break;
     case Way::kRows: run_rows(c, g, o, tail); break;

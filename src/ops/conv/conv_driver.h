@@ -12,7 +12,7 @@
 
 namespace ocior::ops::conv {
 
-// The activation that follows every sum, with Epilogue's lo and hi.
+// The activation that follows every sum (and residual), with Epilogue's lo and hi.
 struct Tail {
   Activation act = Activation::kNone;
   float lo = 0, hi = 0;
@@ -20,7 +20,8 @@ struct Tail {
 
 // Weights (input 1) and bias (input 2, if any), constant and of float: packed for the way that their shapes and x's ask for.
 Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c, const Window& window);
-// Scratch of a run, and the run itself: y = tail(conv(x, w) + bias). All of float.
+// Scratch of a run, and the run itself: y = tail(conv(x, w) + bias + residual), residual (input 3, if any) of y's shape. All of
+// float.
 size_t scratch(const BindContext& c, const Window& window);
 Status run(CpuContext& c, const Window& window, const Tail& tail);
 std::string describe(const Prepared* prepared);
