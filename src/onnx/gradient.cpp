@@ -4,7 +4,6 @@
 #include "onnx/gradient.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <set>
 

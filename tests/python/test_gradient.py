@@ -169,3 +169,16 @@ def test_gradients_of_gradients_do_not_grow_without_end():
         last = f"q{i}"
     with pytest.raises(Exception, match="more than"):
         ocior.InferenceSession(model(nodes, {"a": 1}, [last]))
+
+
+def test_inside_a_function():
+    body = [make("Mul", ["x", "x"], ["s"]), make("Mul", ["s", "x"], ["c"]), gradient(["x"], ["dx"], ["x"], "c")]
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(PREVIEW, 1), helper.make_opsetid("own", 1)]
+    function = helper.make_function("own", "Slope", ["x"], ["dx"], body, imports[:2])
+    nodes = [make("Slope", ["a"], ["p"], domain="own"), make("Slope", ["b"], ["q"], domain="own")]
+    infos = [helper.make_tensor_value_info(n, TensorProto.DOUBLE, [2]) for n in "abpq"]
+    graph = helper.make_graph(nodes, "g", infos[:2], infos[2:])
+    made = helper.make_model(graph, opset_imports=imports, functions=[function], ir_version=10).SerializeToString()
+    p, q = ocior.InferenceSession(made).run(None, {"a": np.array([1.0, 2.0]), "b": np.array([3.0, -1.0])})
+    np.testing.assert_allclose(p, [3, 12])
+    np.testing.assert_allclose(q, [27, 3])
