@@ -1,0 +1,171 @@
+"""Operators of com.microsoft on quantised numbers against ONNX Runtime: attributes and input forms of its documented schema."""
+import itertools
+
+import numpy as np
+import pytest
+
+from test_microsoft import model
+import ocior
+
+onnx = pytest.importorskip("onnx", reason="the onnx package makes the models")
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime gives the numbers")
+
+random = np.random.default_rng(11)
+both = pytest.mark.parametrize("t", [np.uint8, np.int8])
+
+
+def floats(*shape):
+    return random.uniform(-1, 1, shape).astype(np.float32)
+
+
+def scale(*shape):
+    return np.asarray(random.uniform(0.01, 0.1, shape), np.float32)
+
+
+def quantised(t, *shape):
+    return np.asarray(random.integers(np.iinfo(t).min, np.iinfo(t).max + 1, shape), t)
+
+
+def points(t, *shape):
+    return np.asarray(quantised(t, *shape) // 4, t)
+
+
+def run_both(op, inputs, outputs, attributes):
+    data = model(op, inputs, outputs, attributes, "com.microsoft")
+    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+    want = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, feeds)
+    got = ocior.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, feeds)
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        assert g.shape == w.shape and g.dtype == w.dtype, f"output {i}: {g.dtype}{g.shape}, expected {w.dtype}{w.shape}"
+        yield i, g.astype(np.float64), w.astype(np.float64)
+
+
+def equal(op, inputs, outputs=(True,), steps=0, **attributes):
+    """Integers that differ by at most `steps`."""
+    for i, got, want in run_both(op, inputs, outputs, attributes):
+        assert np.max(np.abs(got - want), initial=0) <= steps, f"output {i}: {np.count_nonzero(got != want)} of {got.size} differ"
+
+
+def close(op, inputs, outputs=(True,), tolerance=1e-5, **attributes):
+    for i, got, want in run_both(op, inputs, outputs, attributes):
+        assert np.max(np.abs(got - want), initial=0) <= tolerance * max(1.0, np.max(np.abs(want), initial=0)), f"output {i}"
+
+
+def refused(op, inputs, message, **attributes):
+    with pytest.raises(Exception, match=message):
+        ocior.InferenceSession(model(op, inputs, (True,), attributes, "com.microsoft"), providers=["CPUExecutionProvider"])
+
+
+def half(value):
+    return np.array(value, np.float32)
+
+
+@both
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("a,b", [((2, 3, 67), (2, 3, 67)), ((2, 3, 5), (5,)), ((3, 1), (2, 3, 4)), ((2, 1, 4), (3, 1)),
+                                 ((), (7,)), ((0, 3), (3,)), ((3, 999), (1,)), ((1, 8, 1, 1), (2, 8, 5, 5))])
+def test_binary(t, op, a, b):
+    def operands(*scales):
+        return [quantised(t, *a), scales[0], points(t), quantised(t, *b), scales[1], points(t), scales[2], points(t)]
+    for _ in range(3):
+        equal(op, operands(scale(), scale(), scale()))
+        equal(op, operands(half(0.5), half(0.25), half(1)))  # halves
+        none = np.zeros((), t)
+        equal(op, [quantised(t, *a), scale(1), none, quantised(t, *b), scale(1), none, scale(1), none])
+
+
+@both
+@pytest.mark.parametrize("op,more", [("QLinearLeakyRelu", {}), ("QLinearLeakyRelu", {"alpha": 0.3}), ("QLinearSigmoid", {})])
+def test_table(t, op, more):
+    everything = np.arange(256).astype(t).reshape(2, 128)
+    steps = 1 if op == "QLinearSigmoid" else 0
+    for y in (scale(), half(1 / 256)):
+        equal(op, [everything, scale(), points(t), y, points(t)], steps=steps, **more)
+        equal(op, [everything, scale(), None, y, points(t)], steps=steps, **more)
+
+
+@both
+def test_omitted_zero_points_are_zero(t):
+    """ONNX Runtime does not take the form that its schema documents."""
+    x, none = quantised(t, 2, 3), np.zeros((), t)
+
+    def run(zero):
+        inputs = [x, half(0.3), zero, x, half(0.2), zero, half(0.7), zero]
+        session = ocior.InferenceSession(model("QLinearAdd", inputs, (True,), {}, "com.microsoft"))
+        return session.run(None, {f"x{i}": v for i, v in enumerate(inputs) if v is not None})[0]
+    assert np.array_equal(run(None), run(none))
+
+
+@both
+def test_concat(t):
+    part = lambda *shape: [quantised(t, *shape), scale(), points(t)]
+    equal("QLinearConcat", [scale(), points(t)] + part(2, 3, 4) + part(2, 1, 4) + part(2, 5, 4), axis=1)
+    equal("QLinearConcat", [scale(), points(t)] + part(2, 3, 4) + part(2, 3, 1), axis=-1)
+    equal("QLinearConcat", [half(1), points(t), quantised(t, 9, 9), half(0.5), points(t)], axis=0)
+    same = [half(0.25), points(t)]
+    equal("QLinearConcat", same + [quantised(t, 2, 3)] + same + [quantised(t, 4, 3)] + same, axis=0)
+    refused("QLinearConcat", [scale(), points(t)] + part(2, 3) + [quantised(t, 2, 3)], "6 inputs", axis=0)
+    refused("QLinearConcat", [scale(), points(t)] + part(2, 3) + part(3, 3), "expected \\[2, 3\\]", axis=1)
+
+
+@both
+@pytest.mark.parametrize("condition,x,y", [((2, 3), (2, 3), (2, 3)), ((3, 1), (4,), (2, 1, 4)), ((5,), (5,), ())])
+def test_where(t, condition, x, y):
+    z = [scale(), points(t)]
+    equal("QLinearWhere", [random.random(condition) < 0.5, quantised(t, *x), scale(), points(t), quantised(t, *y), *z, *z])
+    equal("QLinearWhere", [random.random(condition) < 0.5, quantised(t, *x), half(0.5), points(t), quantised(t, *y), half(2),
+                           points(t), half(1), points(t)])
+
+
+@both
+@pytest.mark.parametrize("last", [0, 1])
+def test_pools(t, last):
+    ends = lambda: [half(1), points(t), half(1), points(t)]
+    for tail in (ends(), [scale(), points(t), scale(), points(t)]):
+        for shape in ((2, 3, 9, 8), (1, 5, 7, 7), (1, 40, 6, 6)):
+            x = [quantised(t, *shape)] + tail
+            equal("QLinearGlobalAveragePool", x, channels_last=last)
+            equal("QLinearAveragePool", x, kernel_shape=[2, 2], strides=[2, 2], channels_last=last)
+            for include, ceil in itertools.product((0, 1), repeat=2):
+                equal("QLinearAveragePool", x, kernel_shape=[3, 3], strides=[2, 1], pads=[1, 1, 1, 1], channels_last=last,
+                      count_include_pad=include, ceil_mode=ceil)
+        if not last:
+            equal("QLinearAveragePool", [quantised(t, 2, 3, 9)] + tail, kernel_shape=[3], auto_pad="SAME_LOWER")
+            equal("QLinearAveragePool", [quantised(t, 2, 3, 4, 5, 6)] + tail, kernel_shape=[2, 3, 2])
+    refused("QLinearAveragePool", [quantised(t, 2, 3, 9, 8)] + ends(), "dilations", kernel_shape=[2, 2], dilations=[2, 2])
+
+
+@both
+def test_reduce_mean(t):
+    """Which ONNX Runtime has no kernel for."""
+    x, (x_scale, y_scale), (x_zero, y_zero) = quantised(t, 3, 4, 5), (scale(), scale()), (points(t), points(t))
+    for axes, keep in itertools.product(([0], [-1], [0, 2], [0, 1, 2]), (0, 1)):
+        data = model("QLinearReduceMean", [x, x_scale, x_zero, y_scale, y_zero], (True,), {"axes": axes, "keepdims": keep},
+                     "com.microsoft")
+        got = ocior.InferenceSession(data).run(None, dict(zip(("x0", "x1", "x2", "x3", "x4"), (x, x_scale, x_zero, y_scale, y_zero))))
+        mean = ((x.astype(np.float64) - x_zero) * x_scale).mean(tuple(axes), keepdims=bool(keep))
+        info = np.iinfo(t)
+        assert np.array_equal(got[0], np.clip(np.rint(mean / y_scale) + y_zero, info.min, info.max).astype(t))
+
+
+@both
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize("axis", [0, 1, -1, None])
+def test_softmax(t, opset, axis):
+    more = {"opset": opset, **({} if axis is None else {"axis": axis})}
+    for step in (0.02, 0.2):
+        equal("QLinearSoftmax", [quantised(t, 3, 4, 50), half(step), points(t), half(1 / 256), np.array(np.iinfo(t).min, t)],
+              steps=1, **more)
+    equal("QLinearSoftmax", [quantised(t, 7, 300), half(0.04), None, half(1 / 999), points(t)], steps=1, **more)
+
+
+@both
+def test_what_is_refused(t):
+    x, one = quantised(t, 3, 4), [scale(), points(t)]
+    other = np.int8 if t == np.uint8 else np.uint8
+    refused("QLinearAdd", [x, scale(3), None, x, *one, *one], "input 1 has shape \\[3\\]; expected a single value")
+    refused("QLinearAdd", [x, *one, x, *one], "input 6 is omitted")
+    refused("QLinearMul", [x, *one, x.astype(other), scale(), points(other), *one], "int8")
+    refused("QLinearAdd", [x, *one, quantised(t, 5), *one, *one], "broadcast|differ")
+    refused("QLinearSoftmax", [x, *one, *one], "opset")
+    refused("QLinearLeakyRelu", [x.astype(np.int16), scale(), None, scale()], "int16")
