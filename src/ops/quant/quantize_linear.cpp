@@ -220,30 +220,29 @@ struct DynamicQuantizeLinear {
   Status reference(RefContext& c) const {
     const Tensor& x = c.in(0);
     const int64_t n = x.count();
-    const Found f = found(bounds(x.as<float>(), n));
+    const quant::Dynamic f = quant::Dynamic::of(quant::bounds(x.as<float>(), n));
     if (c.wants(0)) {
-      for (int64_t i = 0; i < n; ++i)
-        c.out(0).as<uint8_t>()[i] =
-            static_cast<uint8_t>(saturated(std::nearbyint(x.as<float>()[i] / f.scale) + f.zero, {0, 255}));
+      for (int64_t i = 0; i < n; ++i) c.out(0).as<uint8_t>()[i] = f.quantize(x.as<float>()[i]);
     }
     if (c.wants(1)) *c.out(1).as<float>() = f.scale;
     if (c.wants(2)) *c.out(2).as<uint8_t>() = f.zero;
     return {};
   }
 
-  size_t scratch(const BindContext& c) const { return static_cast<size_t>(chunks(c.in(0).count())) * sizeof(Bounds); }
+  size_t scratch(const BindContext& c) const { return static_cast<size_t>(chunks(c.in(0).count())) * sizeof(quant::Bounds); }
 
   Status run(CpuContext& c) const {
     const TensorView& x = c.in(0);
     const int64_t n = x.count();
     const auto* values = x.as<const float>();
-    auto* parts = static_cast<Bounds*>(c.scratch());
-    c.team().parallel_for(chunks(n), c.stop(),
-                          [&](int64_t i, int) { parts[i] = bounds(values + i * kChunk, std::min(kChunk, n - i * kChunk)); });
+    auto* parts = static_cast<quant::Bounds*>(c.scratch());
+    c.team().parallel_for(chunks(n), c.stop(), [&](int64_t i, int) {
+      parts[i] = quant::bounds(values + i * kChunk, std::min(kChunk, n - i * kChunk));
+    });
     if (c.stop() && c.stop()->requested()) return {};
-    Bounds all;
+    quant::Bounds all;
     for (int64_t i = 0; i < chunks(n); ++i) all = {std::min(all.lo, parts[i].lo), std::max(all.hi, parts[i].hi)};
-    const Found f = found(all);
+    const quant::Dynamic f = quant::Dynamic::of(all);
     if (c.wants(0)) {
       const Operands o{DType::kFloat, DType::kFloat, DType::kUint8, DType::kFloat, x.data,
                        &f.scale,      &f.zero,       c.out(0).data, true};
@@ -266,32 +265,7 @@ struct DynamicQuantizeLinear {
   }
 
  private:
-  struct Bounds {
-    float lo = 0, hi = 0;
-  };
-  struct Found {
-    float scale;
-    uint8_t zero;
-  };
   static int64_t chunks(int64_t n) { return n / kChunk + (n % kChunk != 0); }
-
-  // NaN is passed over. Several running bounds, so that the loop has no chain from element to element.
-  static Bounds bounds(const float* x, int64_t n) {
-    constexpr int64_t kLanes = 16;
-    float lo[kLanes] = {}, hi[kLanes] = {};
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (int64_t j = 0; j < kLanes; ++j) {
-        lo[j] = x[i + j] < lo[j] ? x[i + j] : lo[j];
-        hi[j] = x[i + j] > hi[j] ? x[i + j] : hi[j];
-      }
-    for (; i < n; ++i) lo[0] = std::min(lo[0], x[i]), hi[0] = std::max(hi[0], x[i]);
-    return {*std::min_element(lo, lo + kLanes), *std::max_element(hi, hi + kLanes)};
-  }
-  static Found found(const Bounds& b) {
-    const float scale = (b.lo == b.hi ? 1.0f : b.hi - b.lo) / 255.0f;
-    return {scale, static_cast<uint8_t>(std::nearbyint(saturated(0.0f - b.lo / scale, {0, 255})))};
-  }
 };
 OCIOR_OPERATOR(DynamicQuantizeLinear)
 

@@ -40,6 +40,21 @@ Y quantized(float q, float zero) {
   return static_cast<Y>(static_cast<int32_t>(inside + kRounder - kRounder + zero));
 }
 
+// The smallest and the largest of n numbers and 0; NaN is passed over.
+struct Bounds {
+  float lo = 0, hi = 0;
+};
+Bounds bounds(const float* x, int64_t n);
+
+// To uint8 such that 0 and everything within bounds is in range. Without any other value than 0 the scale is 1 / 255.
+struct Dynamic {
+  float scale;
+  uint8_t zero;
+
+  static Dynamic of(const Bounds& b);
+  uint8_t quantize(float x) const;
+};
+
 // Scale of an element at (outer, d, inner) of the cut at the axis: outer * outer_step + d / block * axis_step + inner *
 // inner_step.
 struct Layout {
