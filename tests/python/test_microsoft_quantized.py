@@ -35,9 +35,20 @@ def weights(t, *shape):
     return np.asarray(quantised(t, *shape) // 2, t) if t == np.int8 else quantised(t, *shape)
 
 
-def run_both(op, inputs, outputs, attributes):
-    data = model(op, inputs, outputs, attributes, "com.microsoft")
-    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+def fixed(data, inputs, constants):
+    """The model with some inputs as initializers."""
+    proto = onnx.load_from_string(data)
+    names = {f"x{i}": inputs[i] for i in constants}
+    others = [i for i in proto.graph.input if i.name not in names]
+    del proto.graph.input[:]
+    proto.graph.input.extend(others)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(x, name) for name, x in names.items())
+    return proto.SerializeToString()
+
+
+def run_both(op, inputs, outputs, attributes, constants=()):
+    data = fixed(model(op, inputs, outputs, attributes, "com.microsoft"), inputs, constants)
+    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None and i not in constants}
     want = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, feeds)
     got = ocior.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, feeds)
     for i, (g, w) in enumerate(zip(got, want, strict=True)):
@@ -51,8 +62,8 @@ def equal(op, inputs, outputs=(True,), steps=0, **attributes):
         assert np.max(np.abs(got - want), initial=0) <= steps, f"output {i}: {np.count_nonzero(got != want)} of {got.size} differ"
 
 
-def close(op, inputs, outputs=(True,), tolerance=1e-5, **attributes):
-    for i, got, want in run_both(op, inputs, outputs, attributes):
+def close(op, inputs, outputs=(True,), tolerance=1e-5, constants=(), **attributes):
+    for i, got, want in run_both(op, inputs, outputs, attributes, constants):
         assert np.max(np.abs(got - want), initial=0) <= tolerance * max(1.0, np.max(np.abs(want), initial=0)), f"output {i}"
 
 
@@ -223,3 +234,86 @@ def test_qgemm(t, w, m, k, n, trans_a, trans_b):
     refused("QGemm", [a, scale(), points(t), b, scale(), points(w), None, scale()], "come together", **more)
     refused("QGemm", [a, scale(), points(t), b, scale(n + 1), points(w), None], "scale or zero point of B", **more)
     refused("QGemm", [a, scale(), points(t), b, scale(), points(w), np.zeros(n + 1, np.int32)], "does not broadcast", **more)
+
+
+@pytest.mark.parametrize("t", [np.int8, np.uint8, np.int16, np.uint16])
+def test_quantize_and_dequantize(t):
+    x = 3 * floats(2, 3, 7)
+    single = [scale(), points(t)]
+    each = [scale(7), points(t, 7)]
+    equal("QuantizeLinear", [x] + single)
+    equal("QuantizeLinear", [x] + each, axis=-1)
+    equal("QuantizeLinear", [x, scale(3), points(t, 3)], axis=1)
+    equal("QuantizeLinear", [x.astype(np.float16), scale().astype(np.float16), points(t)])
+    equal("QuantizeLinear", [x, scale()])
+    y = quantised(t, 2, 3, 7)
+    close("DequantizeLinear", [y] + single)
+    close("DequantizeLinear", [y] + each, axis=-1)
+    close("DequantizeLinear", [y, scale().astype(np.float16), points(t)], tolerance=1e-3)
+    close("DequantizeLinear", [y, scale()])
+    refused("QuantizeLinear", [x] + single, "block_size", block_size=2)
+    refused("DequantizeLinear", [y, scale(5), points(t, 5)], "scales of shape", axis=1)
+
+
+@pytest.mark.parametrize("t,w", [(np.uint8, np.uint8), (np.uint8, np.int8)])  # ONNX Runtime has no others
+@pytest.mark.parametrize("causal", [0, 1])
+def test_attention(t, w, causal):
+    more = {"num_heads": 2, "unidirectional": causal}
+    x, weight, bias = quantised(t, 2, 4, 10), weights(w, 10, 48), floats(48)
+    step = np.asarray(0.1 * scale(), np.float32)
+    lengths, ones = np.array([3, 2], np.int32), np.ones((2, 4), np.int32)
+    ones[:, -1] = 0
+    for mask in (None, lengths, ones):
+        close("QAttention", [x, weight, bias, step, scale(), mask, points(t), points(w)], tolerance=1e-4, **more)
+        close("QAttention", [x, weight, bias, step, scale(), mask, points(t), points(w)], (True, True), tolerance=1e-4, **more)
+    close("QAttention", [x, weight, bias, step, scale(48), None, points(t), points(w, 48)], tolerance=1e-4, **more)
+    close("QAttention", [x, weight, bias, step, scale()], tolerance=1e-4, **more)
+    close("QAttention", [x, weight, bias, step, scale(), None, points(t), points(w), floats(2, 2, 2, 3, 8)], (True, True),
+          tolerance=1e-4, **more)
+    refused("QAttention", [x, weight, bias, step, scale(5)], "one per column", **more)
+    refused("QAttention", [x, weights(w, 9, 48), bias, step, scale()], "do not fit", **more)
+    refused("QAttention", [x, weight, bias, step, scale()], "do_rotary", num_heads=2, do_rotary=1)
+    refused("QAttention", [x, weight, bias, step, scale()], "num_heads", num_heads=0)
+
+
+@both
+@pytest.mark.parametrize("segments", [False, True])
+@pytest.mark.parametrize("mask", [False, True])
+def test_embed_layer_normalization(t, segments, mask):
+    integers = lambda high, *shape: random.integers(0, high, shape).astype(np.int32)
+    optional = lambda x: x if segments else None
+    inputs = [integers(10, 2, 4), optional(integers(2, 2, 4)), quantised(t, 10, 16), quantised(t, 6, 16),
+              optional(quantised(t, 2, 16)), quantised(t, 16), quantised(t, 16), integers(2, 2, 4) if mask else None,
+              scale(), scale(), optional(scale()), scale(), scale(),
+              points(t), points(t), optional(points(t)), points(t), points(t)]
+    close("QEmbedLayerNormalization", inputs, (True, True), tolerance=1e-4, epsilon=1e-5)
+    if segments:
+        with pytest.raises(Exception, match="come together"):
+            bad = inputs[:10] + [None] + inputs[11:]
+            ocior.InferenceSession(model("QEmbedLayerNormalization", bad, (True, True), {}, "com.microsoft"))
+
+
+@both
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_dynamic_quantize_lstm(t, direction):
+    d = 2 if direction == "bidirectional" else 1
+    more = {"direction": direction, "hidden_size": 6}
+    same = {"constants": (1, 2, 8, 9, 10, 11), **more}
+    for lanes in ((d,), (d, 24)):
+        zero = np.zeros(lanes, t) if t == np.int8 else np.full(lanes, 128, t)
+        tail = [scale(*lanes) / np.float32(10), zero, scale(*lanes) / np.float32(10), zero]
+        x, w, r = floats(5, 1, 7), weights(t, d, 7, 24), weights(t, d, 6, 24)
+        outputs = (True, True, True)
+        close("DynamicQuantizeLSTM", [x, w, r, None, None, None, None, None] + tail, outputs, tolerance=1e-4, **same)
+        close("DynamicQuantizeLSTM", [x, w, r, floats(d, 48), None, floats(d, 1, 6), floats(d, 1, 6), floats(d, 18)] + tail, outputs,
+              tolerance=1e-4, **same)
+        close("DynamicQuantizeLSTM", [x, w, r, floats(d, 48), None, None, None, None] + tail, outputs, tolerance=1e-4, clip=0.5,
+              **same)
+        # Of several rows ONNX Runtime quantises the states together or apart, as its threads have it.
+        lengths = np.array([5, 3, 1], np.int32)
+        close("DynamicQuantizeLSTM", [floats(5, 3, 7), w, r, floats(d, 48), None, None, None, None] + tail, outputs, tolerance=0.02,
+              **same)
+        close("DynamicQuantizeLSTM", [floats(5, 3, 7), w, r, floats(d, 48), lengths, None, None, None] + tail, outputs,
+              tolerance=0.02, **same)
+        refused("DynamicQuantizeLSTM", [x, w, r, None, None, None, None, None] + tail[:2], "input 10 is omitted", **more)
+        refused("DynamicQuantizeLSTM", [x, w[:, :6], r, None, None, None, None, None] + tail, "W has shape", **more)

@@ -203,6 +203,39 @@ std::vector<Sample> QuantizeLinear::samples() {
 }
 OCIOR_OPERATOR(QuantizeLinear)
 
+// That of com.microsoft: to 8-, 16- and 4-bit integers, whatever the opset, of scales as opset 13 has them.
+struct MicrosoftQuantizeLinear : QuantizeLinear {
+  static constexpr OpInfo info{.name = "QuantizeLinear", .domain = "com.microsoft", .min_inputs = 2, .max_inputs = 3};
+
+  static MicrosoftQuantizeLinear parse(const NodeReader& node) {
+    MicrosoftQuantizeLinear op;
+    op.precision = DType::kFloat;  // of float16 too, as ONNX Runtime has it
+    op.granularity.axis = node.integer("axis", 1);
+    return op;
+  }
+
+  Status infer(ShapeContext& c) const {
+    for (const int i : {0, 1}) OCIOR_RETURN_IF_ERROR(check_type(c, i, types(DType::kFloat, DType::kFloat16), info.name));
+    OCIOR_RETURN_IF_ERROR(check_same_type(c, 0, 1, info.name));
+    OCIOR_RETURN_IF_ERROR(check_type(c, 2, quant::kMicrosoftInts, info.name));
+    return QuantizeLinear::infer(c);
+  }
+
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out;
+    for (const DType t : {DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt4, DType::kUint4}) {
+      out.push_back({.inputs = {{.shape = {2, 3, 5}, .fill = Fill::kNormal}, {.values = {0.1}}, {.dtype = t, .values = {1}}}});
+      out.push_back({.inputs = {{DType::kFloat, {2, 3, 5}, Fill::kNormal},
+                                {DType::kFloat, {5}, Fill::kPositive},
+                                {t, {5}, Fill::kSmallInts}},
+                     .attributes = {{"axis", int64_t{-1}}}});
+    }
+    out.push_back({.inputs = {{DType::kFloat16, {3, 4}, Fill::kNormal}, {DType::kFloat16, {4}, Fill::kPositive}}});
+    return out;
+  }
+};
+OCIOR_OPERATOR(MicrosoftQuantizeLinear)
+
 // To uint8 such that 0 and all of x are in range. Without any other value than 0 the scale is 1 / 255.
 struct DynamicQuantizeLinear {
   static constexpr OpInfo info{.name = "DynamicQuantizeLinear", .since = 11, .min_outputs = 3, .max_outputs = 3};

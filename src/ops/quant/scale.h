@@ -14,6 +14,9 @@ namespace ocior::ops::quant {
 inline constexpr TypeSet kScales = types(DType::kFloat, DType::kFloat16, DType::kBFloat16);
 inline constexpr TypeSet kQuantizedInts =
     types(DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt4, DType::kUint4, DType::kInt2, DType::kUint2);
+// Of the two operators in com.microsoft.
+inline constexpr TypeSet kMicrosoftInts =
+    types(DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt4, DType::kUint4);
 inline constexpr TypeSet kQuantizedFloats =
     types(DType::kFloat8E4M3FN, DType::kFloat8E4M3FNUZ, DType::kFloat8E5M2, DType::kFloat8E5M2FNUZ, DType::kFloat4E2M1);
 
