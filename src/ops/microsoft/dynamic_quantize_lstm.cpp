@@ -47,6 +47,9 @@ struct DynamicQuantizeLSTM {
       return error(Code::kInvalidArgument, "{}: hidden_size is {}, but R has {} rows", info.name, cell.hidden_size,
                    hidden.text());
     OCIOR_RETURN_IF_ERROR(check_input(c, kX, "X", {steps, batch, width}));
+    for (const Dim& extent : {steps, batch, width})
+      if (extent.known() && extent.value() == 0)
+        return error(Code::kInvalidArgument, "{}: X has shape {}; expected no empty axis", info.name, to_string(*c.shape(kX)));
     OCIOR_RETURN_IF_ERROR(check_input(c, kW, "W", {directions, width, gates}));
     OCIOR_RETURN_IF_ERROR(check_input(c, kR, "R", {directions, hidden, gates}));
     OCIOR_RETURN_IF_ERROR(check_input(c, kB, "B", {directions, hidden * Dim(8)}));

@@ -236,7 +236,7 @@ struct MicrosoftQuantizeLinear : QuantizeLinear {
 };
 OCIOR_OPERATOR(MicrosoftQuantizeLinear)
 
-// To uint8 such that 0 and all of x are in range. Without any other value than 0 the scale is 1 / 255.
+// To uint8 by quant::Dynamic.
 struct DynamicQuantizeLinear {
   static constexpr OpInfo info{.name = "DynamicQuantizeLinear", .since = 11, .min_outputs = 3, .max_outputs = 3};
 
