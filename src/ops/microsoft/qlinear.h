@@ -85,6 +85,10 @@ inline Table requantizing_table(const Affine& x, const Affine& y) {
   return make_table(x.dtype, [&](int64_t byte) { return x == y ? byte : y.byte(x.value(byte) / y.scale); });
 }
 
+inline void map_bytes(const Table& table, const uint8_t* from, uint8_t* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = table[from[i]];
+}
+
 // y[i] = f(x[i]) over all elements of input `from`, in a reference.
 template <class F>
 void map_plainly(RefContext& c, int from, F&& f) {

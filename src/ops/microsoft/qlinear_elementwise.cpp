@@ -177,9 +177,8 @@ Status table_run(CpuContext& c, std::string_view op, F&& f) {
   const Table table = qlinear::make_table(x.dtype, [&](int64_t byte) { return y.byte(f(x.value(byte)) / y.scale); });
   const auto* from = static_cast<const uint8_t*>(c.in(kX).data);
   auto* to = static_cast<uint8_t*>(c.out(0).data);
-  for_items(c, c.in(kX).count(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = table[from[i]];
-  });
+  for_items(c, c.in(kX).count(), 1,
+            [&](int64_t begin, int64_t end) { qlinear::map_bytes(table, from + begin, to + begin, end - begin); });
   return {};
 }
 
@@ -388,9 +387,12 @@ struct QLinearConcat {
                  [&](const quant::Operand& x, const Affine& from, const Affine& to, const Rows& rows) {
                    const Table table = qlinear::requantizing_table(from, to);
                    const auto* bytes = static_cast<const uint8_t*>(x.data);
-                   for_items(c, rows.outer, rows.part, [&](int64_t begin, int64_t end) {
-                     for (int64_t o = begin; o < end; ++o)
-                       for (int64_t i = 0; i < rows.part; ++i) y[o * rows.row + rows.at + i] = table[bytes[o * rows.part + i]];
+                   for_items(c, rows.outer * rows.part, 1, [&](int64_t begin, int64_t end) {
+                     while (begin < end) {
+                       const int64_t o = begin / rows.part, i = begin % rows.part, n = std::min(rows.part - i, end - begin);
+                       qlinear::map_bytes(table, bytes + begin, y + o * rows.row + rows.at + i, n);
+                       begin += n;
+                     }
                    });
                  });
   }
