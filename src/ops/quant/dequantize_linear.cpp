@@ -141,4 +141,33 @@ std::vector<Sample> DequantizeLinear::samples() {
 }
 OCIOR_OPERATOR(DequantizeLinear)
 
+// That of com.microsoft: from integers, whatever the opset, of scales as opset 13 has them.
+struct MicrosoftDequantizeLinear : DequantizeLinear {
+  static constexpr OpInfo info{.name = "DequantizeLinear", .domain = "com.microsoft", .min_inputs = 2, .max_inputs = 3};
+
+  static MicrosoftDequantizeLinear parse(const NodeReader& node) {
+    MicrosoftDequantizeLinear op;
+    op.granularity.axis = node.integer("axis", 1);
+    return op;
+  }
+
+  Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(check_type(c, 0, quant::kMicrosoftInts | type_bit(DType::kInt32), info.name));
+    OCIOR_RETURN_IF_ERROR(check_type(c, 1, types(DType::kFloat, DType::kFloat16), info.name));
+    return DequantizeLinear::infer(c);
+  }
+
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out;
+    for (const DType t :
+         {DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt32, DType::kInt4, DType::kUint4}) {
+      out.push_back({.inputs = {{t, {2, 3, 5}}, {.values = {0.1}}, {.dtype = t, .values = {1}}}});
+      out.push_back({.inputs = {{t, {2, 3, 5}}, {DType::kFloat16, {5}, Fill::kPositive}, {t, {5}, Fill::kSmallInts}},
+                     .attributes = {{"axis", int64_t{-1}}}});
+    }
+    return out;
+  }
+};
+OCIOR_OPERATOR(MicrosoftDequantizeLinear)
+
 }  // namespace ocior::ops

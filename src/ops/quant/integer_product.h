@@ -93,21 +93,26 @@ void multiply_tile(const KernelTable& kernels, const Product& p, int64_t i, int6
 // Scratch of multiply_by_tiles() for operands in inputs a and b.
 size_t tile_scratch(const BindContext& c, int a, int b);
 
-// All tiles over the team: `finish(matrix, row, rows, column, columns, sums)` takes each.
+// All tiles over the team: `finish(matrix, row, rows, column, columns, sums)` takes each. `scratch`: tile_scratch() bytes.
 template <class F>
-void multiply_by_tiles(CpuContext& c, const Product& p, F&& finish) {
+void multiply_by_tiles(CpuContext& c, const Product& p, F&& finish, void* scratch) {
   const KernelTable& kernels = c.kernels();
   nn::Carver counter;
   Tile::carve(counter, kernels, p.m, p.n, p.k);
   const int64_t across = nn::chunks_of(p.n, kColumns), down = nn::chunks_of(p.m, kRows);
   c.team().parallel_for(p.matrices * across * down, c.stop(), [&](int64_t task, int worker) {
-    nn::Carver carver(static_cast<std::byte*>(c.scratch()) + static_cast<size_t>(worker) * counter.used());
+    nn::Carver carver(static_cast<std::byte*>(scratch) + static_cast<size_t>(worker) * counter.used());
     const Tile tile = Tile::carve(carver, kernels, p.m, p.n, p.k);
     const int64_t i = task / (across * down), row = task / across % down * kRows, column = task % across * kColumns;
     const int64_t rows = std::min(kRows, p.m - row), columns = std::min(kColumns, p.n - column);
     multiply_tile(kernels, p, i, row, rows, column, columns, tile);
     finish(i, row, rows, column, columns, tile.sums);
   });
+}
+// The same in the run's own scratch.
+template <class F>
+void multiply_by_tiles(CpuContext& c, const Product& p, F&& finish) {
+  multiply_by_tiles(c, p, std::forward<F>(finish), c.scratch());
 }
 
 // infer(): output 0 as MatMul has it, for operands in inputs a and b.

@@ -203,7 +203,40 @@ std::vector<Sample> QuantizeLinear::samples() {
 }
 OCIOR_OPERATOR(QuantizeLinear)
 
-// To uint8 such that 0 and all of x are in range. Without any other value than 0 the scale is 1 / 255.
+// That of com.microsoft: to 8-, 16- and 4-bit integers, whatever the opset, of scales as opset 13 has them.
+struct MicrosoftQuantizeLinear : QuantizeLinear {
+  static constexpr OpInfo info{.name = "QuantizeLinear", .domain = "com.microsoft", .min_inputs = 2, .max_inputs = 3};
+
+  static MicrosoftQuantizeLinear parse(const NodeReader& node) {
+    MicrosoftQuantizeLinear op;
+    op.precision = DType::kFloat;  // of float16 too, as ONNX Runtime has it
+    op.granularity.axis = node.integer("axis", 1);
+    return op;
+  }
+
+  Status infer(ShapeContext& c) const {
+    for (const int i : {0, 1}) OCIOR_RETURN_IF_ERROR(check_type(c, i, types(DType::kFloat, DType::kFloat16), info.name));
+    OCIOR_RETURN_IF_ERROR(check_same_type(c, 0, 1, info.name));
+    OCIOR_RETURN_IF_ERROR(check_type(c, 2, quant::kMicrosoftInts, info.name));
+    return QuantizeLinear::infer(c);
+  }
+
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out;
+    for (const DType t : {DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt4, DType::kUint4}) {
+      out.push_back({.inputs = {{.shape = {2, 3, 5}, .fill = Fill::kNormal}, {.values = {0.1}}, {.dtype = t, .values = {1}}}});
+      out.push_back({.inputs = {{DType::kFloat, {2, 3, 5}, Fill::kNormal},
+                                {DType::kFloat, {5}, Fill::kPositive},
+                                {t, {5}, Fill::kSmallInts}},
+                     .attributes = {{"axis", int64_t{-1}}}});
+    }
+    out.push_back({.inputs = {{DType::kFloat16, {3, 4}, Fill::kNormal}, {DType::kFloat16, {4}, Fill::kPositive}}});
+    return out;
+  }
+};
+OCIOR_OPERATOR(MicrosoftQuantizeLinear)
+
+// To uint8 by quant::Dynamic.
 struct DynamicQuantizeLinear {
   static constexpr OpInfo info{.name = "DynamicQuantizeLinear", .since = 11, .min_outputs = 3, .max_outputs = 3};
 
@@ -220,30 +253,29 @@ struct DynamicQuantizeLinear {
   Status reference(RefContext& c) const {
     const Tensor& x = c.in(0);
     const int64_t n = x.count();
-    const Found f = found(bounds(x.as<float>(), n));
+    const quant::Dynamic f = quant::Dynamic::of(quant::bounds(x.as<float>(), n));
     if (c.wants(0)) {
-      for (int64_t i = 0; i < n; ++i)
-        c.out(0).as<uint8_t>()[i] =
-            static_cast<uint8_t>(saturated(std::nearbyint(x.as<float>()[i] / f.scale) + f.zero, {0, 255}));
+      for (int64_t i = 0; i < n; ++i) c.out(0).as<uint8_t>()[i] = f.quantize(x.as<float>()[i]);
     }
     if (c.wants(1)) *c.out(1).as<float>() = f.scale;
     if (c.wants(2)) *c.out(2).as<uint8_t>() = f.zero;
     return {};
   }
 
-  size_t scratch(const BindContext& c) const { return static_cast<size_t>(chunks(c.in(0).count())) * sizeof(Bounds); }
+  size_t scratch(const BindContext& c) const { return static_cast<size_t>(chunks(c.in(0).count())) * sizeof(quant::Bounds); }
 
   Status run(CpuContext& c) const {
     const TensorView& x = c.in(0);
     const int64_t n = x.count();
     const auto* values = x.as<const float>();
-    auto* parts = static_cast<Bounds*>(c.scratch());
-    c.team().parallel_for(chunks(n), c.stop(),
-                          [&](int64_t i, int) { parts[i] = bounds(values + i * kChunk, std::min(kChunk, n - i * kChunk)); });
+    auto* parts = static_cast<quant::Bounds*>(c.scratch());
+    c.team().parallel_for(chunks(n), c.stop(), [&](int64_t i, int) {
+      parts[i] = quant::bounds(values + i * kChunk, std::min(kChunk, n - i * kChunk));
+    });
     if (c.stop() && c.stop()->requested()) return {};
-    Bounds all;
+    quant::Bounds all;
     for (int64_t i = 0; i < chunks(n); ++i) all = {std::min(all.lo, parts[i].lo), std::max(all.hi, parts[i].hi)};
-    const Found f = found(all);
+    const quant::Dynamic f = quant::Dynamic::of(all);
     if (c.wants(0)) {
       const Operands o{DType::kFloat, DType::kFloat, DType::kUint8, DType::kFloat, x.data,
                        &f.scale,      &f.zero,       c.out(0).data, true};
@@ -266,32 +298,7 @@ struct DynamicQuantizeLinear {
   }
 
  private:
-  struct Bounds {
-    float lo = 0, hi = 0;
-  };
-  struct Found {
-    float scale;
-    uint8_t zero;
-  };
   static int64_t chunks(int64_t n) { return n / kChunk + (n % kChunk != 0); }
-
-  // NaN is passed over. Several running bounds, so that the loop has no chain from element to element.
-  static Bounds bounds(const float* x, int64_t n) {
-    constexpr int64_t kLanes = 16;
-    float lo[kLanes] = {}, hi[kLanes] = {};
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (int64_t j = 0; j < kLanes; ++j) {
-        lo[j] = x[i + j] < lo[j] ? x[i + j] : lo[j];
-        hi[j] = x[i + j] > hi[j] ? x[i + j] : hi[j];
-      }
-    for (; i < n; ++i) lo[0] = std::min(lo[0], x[i]), hi[0] = std::max(hi[0], x[i]);
-    return {*std::min_element(lo, lo + kLanes), *std::max_element(hi, hi + kLanes)};
-  }
-  static Found found(const Bounds& b) {
-    const float scale = (b.lo == b.hi ? 1.0f : b.hi - b.lo) / 255.0f;
-    return {scale, static_cast<uint8_t>(std::nearbyint(saturated(0.0f - b.lo / scale, {0, 255})))};
-  }
 };
 OCIOR_OPERATOR(DynamicQuantizeLinear)
 

@@ -1,5 +1,7 @@
 #include "ops/quant/scale.h"
 
+#include <cmath>
+
 #include "ops/nn/numeric.h"
 #include "ops/shapes.h"
 
@@ -19,6 +21,27 @@ double rounded(DType t, double v) {
     default: return v;
   }
 }
+
+// Several running bounds, so that the loop has no chain from element to element.
+Bounds bounds(const float* x, int64_t n) {
+  constexpr int64_t kLanes = 16;
+  float lo[kLanes] = {}, hi[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t j = 0; j < kLanes; ++j) {
+      lo[j] = x[i + j] < lo[j] ? x[i + j] : lo[j];
+      hi[j] = x[i + j] > hi[j] ? x[i + j] : hi[j];
+    }
+  for (; i < n; ++i) lo[0] = std::min(lo[0], x[i]), hi[0] = std::max(hi[0], x[i]);
+  return {*std::min_element(lo, lo + kLanes), *std::max_element(hi, hi + kLanes)};
+}
+
+Dynamic Dynamic::of(const Bounds& b) {
+  const float scale = (b.lo == b.hi ? 1.0f : b.hi - b.lo) / 255.0f;
+  return {scale, static_cast<uint8_t>(std::nearbyint(saturated(0.0f - b.lo / scale, {0, 255})))};
+}
+
+uint8_t Dynamic::quantize(float x) const { return static_cast<uint8_t>(saturated(std::nearbyint(x / scale) + zero, {0, 255})); }
 
 Granularity Granularity::parse(const NodeReader& node) {
   Granularity out;

@@ -14,6 +14,9 @@ namespace ocior::ops::quant {
 inline constexpr TypeSet kScales = types(DType::kFloat, DType::kFloat16, DType::kBFloat16);
 inline constexpr TypeSet kQuantizedInts =
     types(DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt4, DType::kUint4, DType::kInt2, DType::kUint2);
+// Of the two operators in com.microsoft.
+inline constexpr TypeSet kMicrosoftInts =
+    types(DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt4, DType::kUint4);
 inline constexpr TypeSet kQuantizedFloats =
     types(DType::kFloat8E4M3FN, DType::kFloat8E4M3FNUZ, DType::kFloat8E5M2, DType::kFloat8E5M2FNUZ, DType::kFloat4E2M1);
 
@@ -39,6 +42,21 @@ Y quantized(float q, float zero) {
   const float above = q > lo ? q : lo, inside = above < hi ? above : hi;
   return static_cast<Y>(static_cast<int32_t>(inside + kRounder - kRounder + zero));
 }
+
+// The smallest and the largest of n numbers and 0; NaN is passed over.
+struct Bounds {
+  float lo = 0, hi = 0;
+};
+Bounds bounds(const float* x, int64_t n);
+
+// To uint8 such that 0 and everything within bounds is in range. Without any other value than 0 the scale is 1 / 255.
+struct Dynamic {
+  float scale;
+  uint8_t zero;
+
+  static Dynamic of(const Bounds& b);
+  uint8_t quantize(float x) const;
+};
 
 // Scale of an element at (outer, d, inner) of the cut at the axis: outer * outer_step + d / block * axis_step + inner *
 // inner_step.
