@@ -1,6 +1,8 @@
-// Conv: weighted sums over windows of the input (https://onnx.ai/onnx/operators/onnx__Conv.html).
+// Conv: weighted sums over windows of the input (https://onnx.ai/onnx/operators/onnx__Conv.html), and the forms of it that are
+// followed by an activation.
 #include "ops/conv/conv_driver.h"
 #include "ops/conv/window.h"
+#include "ops/microsoft/microsoft.h"
 #include "ops/nn/activation.h"
 #include "ops/nn/numeric.h"
 
@@ -16,13 +18,17 @@ Status infer_conv(ShapeContext& c, const conv::Window& window) {
   return {};
 }
 
+// Input 3, when given, is added before the activation.
 Status reference_conv(RefContext& c, const conv::Window& window, const conv::Tail& tail) {
   OCIOR_ASSIGN(const conv::Geometry g, window.geometry(c.in(0).shape(), c.in(1).shape()));
   std::vector<double> y = conv::convolve(g, nn::doubles(c.in(0)), nn::doubles(c.in(1)));
   const std::vector<double> bias = c.has(2) ? nn::doubles(c.in(2)) : std::vector<double>();
+  const std::vector<double> added = c.has(3) ? nn::doubles(c.in(3)) : std::vector<double>();
   const auto pixels = static_cast<size_t>(g.pixels());
-  for (size_t i = 0; i < y.size(); ++i)
-    y[i] = nn::apply(tail.act, y[i] + (bias.empty() ? 0 : bias[i / pixels % bias.size()]), tail.lo, tail.hi);
+  for (size_t i = 0; i < y.size(); ++i) {
+    const double sum = y[i] + (bias.empty() ? 0 : bias[i / pixels % bias.size()]) + (added.empty() ? 0 : added[i]);
+    y[i] = nn::apply(tail.act, sum, tail.lo, tail.hi);
+  }
   nn::store(c.out(0), y);
   return {};
 }
@@ -96,6 +102,87 @@ struct FusedConv {
     for (SampleInput& i : out.back().inputs) i.dtype = DType::kDouble;
     return out;
   }
+};
+
+// FusedConv of com.microsoft: the sum, then Z (input 3, like the output), then the activation.
+struct MicrosoftFusedConv : FusedConv {
+  static constexpr OpInfo info{.name = "FusedConv", .domain = kMicrosoft, .min_inputs = 2, .max_inputs = 4};
+
+  std::optional<UnaryFn> last;  // the activation where it follows Z
+
+  static MicrosoftFusedConv parse(const NodeReader& node) {
+    MicrosoftFusedConv op{{conv::Window::parse(node), {}}, {}};
+    const std::string name = node.text("activation", "");
+    const std::vector<float> numbers = node.numbers("activation_params");
+    for (const Named& known : kNamed) {
+      if (known.name != name) continue;
+      if (numbers.size() != known.numbers)
+        node.fail("activation_params has {} elements; expected {} for '{}'", numbers.size(), known.numbers, name);
+      op.tail = {known.act, numbers.empty() ? 0 : numbers[0], numbers.size() < 2 ? 0 : numbers[1]};
+      op.last = known.step;
+      return op;
+    }
+    node.fail("activation '{}' is not supported; expected Relu, LeakyRelu, Tanh, Sigmoid, HardSigmoid, HardSwish or Clip", name);
+    return op;
+  }
+
+  Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(FusedConv::infer(c));
+    if (!c.has(3)) return {};
+    OCIOR_RETURN_IF_ERROR(check_same_type(c, 0, 3, "FusedConv"));
+    OCIOR_ASSIGN(const std::optional<Dims> shape, window.infer(c, 0, 1, 2));
+    return shape ? check_input(c, 3, "Z", *shape) : Status();
+  }
+
+  Status run(CpuContext& c) const {
+    if (!c.has(3) || c.in(0).dtype != DType::kFloat) return FusedConv::run(c);
+    OCIOR_RETURN_IF_ERROR(conv::run(c, window, {}));
+    const float* const added = c.in(3).as<float>();
+    float* const y = c.out(0).as<float>();
+    nn::parallel_rows(c, c.out(0).count(), 1, [&](int64_t begin, int64_t end, int) {
+      c.kernels().binary_f32(BinaryFn::kAdd, y + begin, 1, added + begin, 1, y + begin, end - begin);
+      if (last) c.kernels().unary_f32(*last, y + begin, y + begin, end - begin, tail.lo, tail.hi);
+    });
+    return {};
+  }
+
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out;
+    for (const Named& known : kNamed)
+      for (const bool added : {false, true})
+        for (const DType t : {DType::kFloat, DType::kFloat16}) {
+          std::vector<float> numbers{0.25f, 0.5f};
+          numbers.resize(known.numbers);
+          out.push_back({.inputs = {{t, {2, 6, 7, 9}},
+                                    {.dtype = t, .shape = {4, 3, 3, 3}, .constant = true},
+                                    {.dtype = t, .shape = {4}, .constant = true},
+                                    {.dtype = t, .shape = {2, 4, 7, 9}, .omitted = !added}},
+                         .attributes = {{"activation", std::string(known.name)},
+                                        {"activation_params", numbers},
+                                        {"group", int64_t{2}},
+                                        {"pads", std::vector<int64_t>{1, 1, 1, 1}}},
+                         .tolerance = t == DType::kFloat ? 3e-5 : 2e-3});
+        }
+    return out;
+  }
+
+ private:
+  struct Named {
+    std::string_view name;
+    Activation act;
+    std::optional<UnaryFn> step;
+    size_t numbers;
+  };
+  static constexpr Named kNamed[] = {
+      {"", Activation::kNone, std::nullopt},
+      {"Relu", Activation::kRelu, UnaryFn::kRelu},
+      {"LeakyRelu", Activation::kLeakyRelu, UnaryFn::kLeakyRelu, 1},
+      {"Tanh", Activation::kTanh, UnaryFn::kTanh},
+      {"Sigmoid", Activation::kSigmoid, UnaryFn::kSigmoid},
+      {"HardSigmoid", Activation::kHardSigmoid, UnaryFn::kHardSigmoid, 2},
+      {"HardSwish", Activation::kHardSwish, UnaryFn::kHardSwish},
+      {"Clip", Activation::kClip, UnaryFn::kClip, 2},
+  };
 };
 
 std::vector<Sample> Conv::samples() {
@@ -184,5 +271,6 @@ std::vector<Sample> Conv::samples() {
 
 OCIOR_OPERATOR(Conv)
 OCIOR_OPERATOR(FusedConv)
+OCIOR_OPERATOR(MicrosoftFusedConv)
 
 }  // namespace ocior::ops
