@@ -154,6 +154,8 @@ def test_gather_block_quantized_refusals():
             block_size=16)
     refused("GatherBlockQuantized", [data, index, scales], "gather_axis is 1", gather_axis=1, block_size=16)
     refused("GatherBlockQuantized", [data, index, scales], "quantize_axis is 0", quantize_axis=0, block_size=16)
+    refused("GatherBlockQuantized", [data.reshape(1, 4, 16), index, scales], "scales have shape", quantize_axis=-1,
+            block_size=16)
 
 
 @pytest.mark.parametrize("dtype,tolerance", [(np.float32, 1e-4), (np.float64, 1e-10), (np.float16, 3e-2)])

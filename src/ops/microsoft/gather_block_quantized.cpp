@@ -37,6 +37,8 @@ struct GatherBlockQuantized {
     c.set(0, c.dtype(kScales), std::nullopt);
     if (!c.shape(kData)) return {};
     Dims data = *c.shape(kData);
+    if (data.size() > kMaxRank)
+      return error(Code::kNotImplemented, "data of {} axes is not supported; expected {} at most", data.size(), kMaxRank);
     OCIOR_ASSIGN(const int64_t gather, resolve_axis(gather_axis, std::ssize(data), "gather_axis"));
     OCIOR_ASSIGN(const int64_t quantize, resolve_axis(quantize_axis, std::ssize(data), "quantize_axis"));
     if (t == DType::kUint8) {
@@ -58,6 +60,7 @@ struct GatherBlockQuantized {
   }
 
   Status reference(RefContext& c) const {
+    if (c.out(0).count() == 0) return {};
     const auto view = [](const Tensor& t) { return Part{t.dtype(), t.shape(), t.data()}; };
     const Plan plan(*this, view(c.in(kData)), view(c.in(kPicks)), view(c.in(kScales)),
                     c.has(kZeroPoints) ? view(c.in(kZeroPoints)) : Part());
@@ -66,6 +69,7 @@ struct GatherBlockQuantized {
   }
 
   Status run(CpuContext& c) const {
+    if (c.out(0).count() == 0) return {};
     const auto view = [](const TensorView& t) { return Part{t.dtype, t.shape, t.data}; };
     const Plan plan(*this, view(c.in(kData)), view(c.in(kPicks)), view(c.in(kScales)),
                     c.has(kZeroPoints) ? view(c.in(kZeroPoints)) : Part());

@@ -89,6 +89,7 @@ struct NhwcMaxPool {
   }
 
   Status reference(RefContext& c) const {
+    if (c.out(0).count() == 0) return {};
     OCIOR_ASSIGN(const auto axes, plan(c.in(0).shape()));
     const int64_t rows = c.in(0).shape()[0] * outputs_of(axes);
     pool(c.in(0).dtype(), c.in(0).data(), c.out(0).data(), axes, c.in(0).shape().back(), 0, rows);
@@ -102,6 +103,7 @@ struct NhwcMaxPool {
   }
 
   Status run(CpuContext& c) const {
+    if (c.out(0).count() == 0) return {};
     OCIOR_ASSIGN(const auto axes, plan(c.in(0).shape));
     const int64_t channels = c.in(0).shape.back();
     nn::parallel_rows(c, c.in(0).shape[0] * outputs_of(axes), 4 * channels, [&](int64_t begin, int64_t end, int) {
@@ -190,6 +192,7 @@ struct MaxpoolWithMask {
   }
 
   Status reference(RefContext& c) const {
+    if (c.out(0).count() == 0) return {};
     OCIOR_ASSIGN(const auto axes, window.plan(c.in(0).shape()));
     const int64_t planes = c.in(0).shape()[0] * c.in(0).shape()[1], kept = axes.size() == 1 ? -1 : 0;
     const auto* const shown = c.in(1).as<int32_t>();
