@@ -1,6 +1,8 @@
-// Conv: weighted sums over windows of the input (https://onnx.ai/onnx/operators/onnx__Conv.html).
+// Conv: weighted sums over windows of the input (https://onnx.ai/onnx/operators/onnx__Conv.html), and the forms of it that are
+// followed by an activation.
 #include "ops/conv/conv_driver.h"
 #include "ops/conv/window.h"
+#include "ops/microsoft/microsoft.h"
 #include "ops/nn/activation.h"
 #include "ops/nn/numeric.h"
 
@@ -18,6 +20,7 @@ Status infer_conv(ShapeContext& c, const conv::Window& window) {
   return {};
 }
 
+// Input 3, when given, is added before the activation.
 Status reference_conv(RefContext& c, const conv::Window& window, const conv::Tail& tail) {
   OCIOR_ASSIGN(const conv::Geometry g, window.geometry(c.in(0).shape(), c.in(1).shape()));
   std::vector<double> y = conv::convolve(g, nn::doubles(c.in(0)), nn::doubles(c.in(1)));
@@ -113,6 +116,70 @@ struct FusedConv {
   }
 };
 
+// FusedConv of com.microsoft: the sum, then Z (input 3, like the output), then the activation.
+struct MicrosoftFusedConv : FusedConv {
+  static constexpr OpInfo info{.name = "FusedConv", .domain = kMicrosoft, .min_inputs = 2, .max_inputs = 4};
+
+  static MicrosoftFusedConv parse(const NodeReader& node) {
+    MicrosoftFusedConv op{{conv::Window::parse(node), {}}};
+    const std::string name = node.text("activation", "");
+    const std::vector<float> numbers = node.numbers("activation_params");
+    for (const Named& known : kNamed) {
+      if (known.name != name) continue;
+      if (numbers.size() != known.numbers)
+        node.fail("activation_params has {} elements; expected {} for '{}'", numbers.size(), known.numbers, name);
+      op.tail = {known.act, numbers.empty() ? 0 : numbers[0], numbers.size() < 2 ? 0 : numbers[1]};
+      return op;
+    }
+    node.fail("activation '{}' is not supported; expected Relu, LeakyRelu, Tanh, Sigmoid, HardSigmoid, HardSwish or Clip", name);
+    return op;
+  }
+
+  Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(FusedConv::infer(c));
+    if (!c.has(3)) return {};
+    OCIOR_ASSIGN(const std::optional<Dims> shape, window.infer(c, 0, 1, 2));
+    return shape ? check_input(c, 3, "Z", *shape) : Status();
+  }
+
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out;
+    for (const Named& known : kNamed)
+      for (const bool added : {false, true})
+        for (const DType t : {DType::kFloat, DType::kFloat16}) {
+          std::vector<float> numbers{0.25f, 0.5f};
+          numbers.resize(known.numbers);
+          out.push_back({.inputs = {{t, {2, 6, 7, 9}},
+                                    {.dtype = t, .shape = {4, 3, 3, 3}, .constant = true},
+                                    {.dtype = t, .shape = {4}, .constant = true},
+                                    {.dtype = t, .shape = {2, 4, 7, 9}, .omitted = !added}},
+                         .attributes = {{"activation", std::string(known.name)},
+                                        {"activation_params", numbers},
+                                        {"group", int64_t{2}},
+                                        {"pads", std::vector<int64_t>{1, 1, 1, 1}}},
+                         .tolerance = t == DType::kFloat ? 3e-5 : 2e-3});
+        }
+    return out;
+  }
+
+ private:
+  struct Named {
+    std::string_view name;
+    Activation act;
+    size_t numbers;
+  };
+  static constexpr Named kNamed[] = {
+      {"", Activation::kNone},
+      {"Relu", Activation::kRelu},
+      {"LeakyRelu", Activation::kLeakyRelu, 1},
+      {"Tanh", Activation::kTanh},
+      {"Sigmoid", Activation::kSigmoid},
+      {"HardSigmoid", Activation::kHardSigmoid, 2},
+      {"HardSwish", Activation::kHardSwish},
+      {"Clip", Activation::kClip, 2},
+  };
+};
+
 std::vector<Sample> Conv::samples() {
   using Ints = std::vector<int64_t>;
   std::vector<Sample> out;
@@ -199,5 +266,6 @@ std::vector<Sample> Conv::samples() {
 
 OCIOR_OPERATOR(Conv)
 OCIOR_OPERATOR(FusedConv)
+OCIOR_OPERATOR(MicrosoftFusedConv)
 
 }  // namespace ocior::ops

@@ -5,6 +5,7 @@
 
 #include "ops/evaluate.h"
 #include "ops/loops.h"
+#include "ops/microsoft/microsoft.h"
 #include "ops/move.h"
 #include "ops/nn/numeric.h"
 #include "ops/shape_data.h"
@@ -182,9 +183,11 @@ struct GridSample {
   SampleRules rules;
   bool planar = false;  // opset < 20: images only
 
-  static GridSample parse(const NodeReader& node) {
+  static GridSample parse(const NodeReader& node) { return parse_as(node, node.opset() < 20); }
+
+  static GridSample parse_as(const NodeReader& node, bool planar) {
     GridSample op;
-    op.planar = node.opset() < 20;
+    op.planar = planar;
     const std::string mode = node.text("mode", op.planar ? "bilinear" : "linear");
     if (mode == "nearest") op.rules.mode = SampleMode::kNearest;
     else if (mode == (op.planar ? "bicubic" : "cubic")) op.rules.mode = SampleMode::kCubic;
@@ -319,6 +322,19 @@ struct GridSample {
   }
 };
 OCIOR_OPERATOR(GridSample)
+
+// The same of images in com.microsoft, with the names that ai.onnx had at opset 16.
+struct MicrosoftGridSample : GridSample {
+  static constexpr OpInfo info{.name = "GridSample", .domain = kMicrosoft, .min_inputs = 2, .max_inputs = 2};
+
+  static MicrosoftGridSample parse(const NodeReader& node) { return {parse_as(node, true)}; }
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out = GridSample::samples();
+    std::erase_if(out, [](const Sample& s) { return s.opset != 16; });
+    return out;
+  }
+};
+OCIOR_OPERATOR(MicrosoftGridSample)
 
 // theta [n, r, r + 1] and size [n, c, ...r] to a grid [n, ...r, r]: each place of an image over [-1, 1] under the affine map
 // theta.

@@ -1,6 +1,9 @@
-// Gemm: alpha * A' * B' + beta * C (https://onnx.ai/onnx/operators/onnx__Gemm.html). A constant B is packed once.
+// Gemm: alpha * A' * B' + beta * C (https://onnx.ai/onnx/operators/onnx__Gemm.html). A constant B is packed once. FusedGemm of
+// com.microsoft: the same and an activation behind it.
 #include <cmath>
 
+#include "ops/microsoft/microsoft.h"
+#include "ops/nn/activation.h"
 #include "ops/nn/gemm_driver.h"
 #include "ops/nn/numeric.h"
 #include "ops/shapes.h"
@@ -224,6 +227,101 @@ std::vector<Sample> Gemm::samples() {
   return out;
 }
 
+struct FusedGemm : Gemm {
+  static constexpr OpInfo info{.name = "FusedGemm", .domain = kMicrosoft, .min_inputs = 2, .max_inputs = 3};
+
+  struct Tail {
+    std::string_view name;
+    std::string_view numbers;  // the attributes that it needs: (a)lpha, (b)eta, (g)amma
+    double (*apply)(double x, double alpha, double beta, double gamma);
+    std::optional<UnaryFn> kernel;  // with alpha and beta as its parameters
+  };
+
+  const Tail* tail = kTails;
+  float tail_alpha = 0, tail_beta = 0, tail_gamma = 0;
+
+  static FusedGemm parse(const NodeReader& node) {
+    FusedGemm op{Gemm::parse(node)};
+    const std::string name = node.text("activation", "");
+    op.tail = std::find_if(std::begin(kTails), std::end(kTails), [&](const Tail& t) { return t.name == name; });
+    if (op.tail == std::end(kTails)) {
+      node.fail("activation '{}' is not supported", name);
+      op.tail = kTails;
+    }
+    for (const auto& [letter, attribute, to] : {std::tuple{'a', "activation_alpha", &op.tail_alpha},
+                                                {'b', "activation_beta", &op.tail_beta},
+                                                {'g', "activation_gamma", &op.tail_gamma}}) {
+      if (!node.has(attribute) && op.tail->numbers.find(letter) != std::string_view::npos)
+        node.fail("activation '{}' needs the attribute '{}'", name, attribute);
+      *to = node.number(attribute, 0);
+    }
+    return op;
+  }
+
+  Status infer(ShapeContext& c) const {
+    OCIOR_RETURN_IF_ERROR(nn::check_floats(c, {0, 1, 2}));
+    return Gemm::infer(c);
+  }
+
+  Status reference(RefContext& c) const {
+    OCIOR_RETURN_IF_ERROR(Gemm::reference(c));
+    std::vector<double> y = nn::doubles(c.out(0));
+    for (double& v : y) v = finish(v);
+    nn::store(c.out(0), y);
+    return {};
+  }
+
+  Status run(CpuContext& c) const {
+    if (c.in(0).dtype != DType::kFloat) return run_by_reference(*this, c);
+    OCIOR_RETURN_IF_ERROR(Gemm::run(c));
+    float* const y = c.out(0).as<float>();
+    nn::parallel_rows(c, c.out(0).count(), 1, [&](int64_t begin, int64_t end, int) {
+      if (tail->kernel) c.kernels().unary_f32(*tail->kernel, y + begin, y + begin, end - begin, tail_alpha, tail_beta);
+      for (int64_t i = begin; i < end && !tail->kernel; ++i) y[i] = static_cast<float>(finish(static_cast<double>(y[i])));
+    });
+    return {};
+  }
+
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out;
+    for (const Tail& t : kTails)
+      for (const DType dtype : {DType::kFloat, DType::kDouble, DType::kFloat16})
+        out.push_back({.inputs = {{dtype, {5, 9}}, {.dtype = dtype, .shape = {7, 9}, .constant = true}, {dtype, {7}}},
+                       .attributes = {{"activation", std::string(t.name)},
+                                      {"activation_alpha", 0.3f},
+                                      {"activation_beta", 0.4f},
+                                      {"activation_gamma", 1.2f},
+                                      {"transB", int64_t{1}}},
+                       .tolerance = dtype == DType::kFloat16 ? 2e-3 : 3e-6});
+    return out;
+  }
+
+ private:
+  static double softplus(double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x))); }
+  template <Activation A>
+  static double plain(double x, double a, double b, double) {
+    return nn::apply(A, x, a, b);
+  }
+  double finish(double x) const { return std::isnan(x) ? x : tail->apply(x, tail_alpha, tail_beta, tail_gamma); }
+
+  static constexpr Tail kTails[] = {
+      {"Relu", "", plain<Activation::kRelu>, UnaryFn::kRelu},
+      {"Tanh", "", plain<Activation::kTanh>, UnaryFn::kTanh},
+      {"Sigmoid", "", plain<Activation::kSigmoid>, UnaryFn::kSigmoid},
+      {"LeakyRelu", "a", plain<Activation::kLeakyRelu>, UnaryFn::kLeakyRelu},
+      {"HardSigmoid", "ab", plain<Activation::kHardSigmoid>, UnaryFn::kHardSigmoid},
+      {"Softplus", "", [](double x, double, double, double) { return softplus(x); }, UnaryFn::kSoftplus},
+      {"ParametricSoftplus", "ab", [](double x, double a, double b, double) { return a * softplus(b * x); }},
+      {"ScaledTanh", "ab", [](double x, double a, double b, double) { return a * std::tanh(b * x); }},
+      {"Softsign", "", [](double x, double, double, double) { return x / (1 + std::fabs(x)); }},
+      {"Elu", "a", [](double x, double a, double, double) { return x < 0 ? a * std::expm1(x) : x; }, UnaryFn::kElu},
+      {"Selu", "ag", [](double x, double a, double, double g) { return g * (x < 0 ? a * std::expm1(x) : x); }},
+      {"Celu", "a", [](double x, double a, double, double) { return x < 0 ? a * std::expm1(x / a) : x; }},
+      {"ThresholdedRelu", "a", [](double x, double a, double, double) { return x > a ? x : 0; }},
+  };
+};
+
+OCIOR_OPERATOR(FusedGemm)
 OCIOR_OPERATOR(Gemm)
 
 }  // namespace ocior::ops

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "ops/loops.h"
+#include "ops/microsoft/microsoft.h"
 #include "ops/move.h"
 #include "ops/shape_data.h"
 #include "ops/shapes.h"
@@ -80,5 +81,12 @@ struct Trilu {
   }
 };
 OCIOR_OPERATOR(Trilu)
+
+// The same in com.microsoft.
+struct MicrosoftTrilu : Trilu {
+  static constexpr OpInfo info{.name = "Trilu", .domain = kMicrosoft, .max_inputs = 2, .in_place = 1};
+  static MicrosoftTrilu parse(const NodeReader& node) { return {Trilu::parse(node)}; }
+};
+OCIOR_OPERATOR(MicrosoftTrilu)
 
 }  // namespace ocior::ops

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "ops/evaluate.h"
+#include "ops/microsoft/microsoft.h"
 #include "ops/move.h"
 #include "ops/shape_data.h"
 #include "ops/shapes.h"
@@ -93,6 +94,8 @@ struct Unique {
   static constexpr OpInfo info{.name = "Unique", .since = 11, .max_outputs = 4};
   std::optional<int64_t> axis;
   bool sorted = true;
+  int firsts = 1, groups = 2,
+      counts = 3;  // the outputs: where each occurs first (-1: none), which one each element is, how often
 
   static Unique parse(const NodeReader& node) {
     Unique op{.sorted = node.integer("sorted", 1) != 0};
@@ -117,7 +120,7 @@ struct Unique {
       if (const auto n = known_product(*c.shape(0))) all = *n;
       c.set(0, c.dtype(0), Dims{found});
     }
-    for (int i = 1; i < c.outputs(); ++i) c.set(i, DType::kInt64, Dims{i == 2 ? all : found});
+    for (int i = 1; i < c.outputs(); ++i) c.set(i, DType::kInt64, Dims{i == groups ? all : found});
     return {};
   }
 
@@ -148,9 +151,9 @@ struct Unique {
       for (int64_t i = 0; i < found; ++i)
         copy_elements(x.dtype(), c.out(0).data(), (o * found + i) * cut.inner, x.data(),
                       (o * cut.length + first[static_cast<size_t>(order[static_cast<size_t>(i)])]) * cut.inner, cut.inner);
-    OCIOR_RETURN_IF_ERROR(give(c, 1, order.size(), [&](size_t i) { return first[static_cast<size_t>(order[i])]; }));
-    OCIOR_RETURN_IF_ERROR(give(c, 2, group.size(), [&](size_t i) { return place[static_cast<size_t>(group[i])]; }));
-    return give(c, 3, order.size(), [&](size_t i) { return count[static_cast<size_t>(order[i])]; });
+    OCIOR_RETURN_IF_ERROR(give(c, firsts, order.size(), [&](size_t i) { return first[static_cast<size_t>(order[i])]; }));
+    OCIOR_RETURN_IF_ERROR(give(c, groups, group.size(), [&](size_t i) { return place[static_cast<size_t>(group[i])]; }));
+    return give(c, counts, order.size(), [&](size_t i) { return count[static_cast<size_t>(order[i])]; });
   }
 
   Status run(CpuContext& c) const { return run_by_reference(*this, c); }
@@ -187,7 +190,7 @@ struct Unique {
 
   template <class F>
   static Status give(RefContext& c, int i, size_t n, F&& value) {
-    if (!c.wants(i)) return {};
+    if (i < 0 || !c.wants(i)) return {};
     const int64_t shape[1] = {static_cast<int64_t>(n)};
     OCIOR_RETURN_IF_ERROR(ensure_output(c, i, DType::kInt64, shape));
     for (size_t k = 0; k < n; ++k) c.out(i).as<int64_t>()[k] = value(k);
@@ -195,5 +198,31 @@ struct Unique {
   }
 };
 OCIOR_OPERATOR(Unique)
+
+// Unique of com.microsoft: of a vector, in order of first occurrence, without the places of these.
+struct MicrosoftUnique : Unique {
+  static constexpr OpInfo info{.name = "Unique", .domain = kMicrosoft, .min_outputs = 3, .max_outputs = 3};
+
+  static MicrosoftUnique parse(const NodeReader&) {
+    MicrosoftUnique op;
+    op.sorted = false, op.firsts = -1, op.groups = 1, op.counts = 2;
+    return op;
+  }
+
+  Status infer(ShapeContext& c) const {
+    if (ranked(c, 0) && rank(c, 0) != 1)
+      return error(Code::kInvalidArgument, "the input has shape {}; expected a vector", to_string(*c.shape(0)));
+    return Unique::infer(c);
+  }
+
+  static std::vector<Sample> samples() {
+    std::vector<Sample> out;
+    for (const DType t : {DType::kFloat, DType::kInt64, DType::kString})
+      for (const int64_t n : {0, 1, 9}) out.push_back({.inputs = {{t, {n}, Fill::kBools}}, .outputs = 3});
+    out.push_back({.inputs = {{DType::kFloat, {70}, Fill::kSpecials}}, .outputs = 3});
+    return out;
+  }
+};
+OCIOR_OPERATOR(MicrosoftUnique)
 
 }  // namespace ocior::ops
