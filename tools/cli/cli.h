@@ -31,6 +31,7 @@ struct SessionFlags {
   std::string precision = "highest";
   std::vector<std::string> disabled_passes;
   std::vector<std::string> config;
+  bool reference = false;
 
   void add_to(CLI::App& command);
   SessionOptions options() const;

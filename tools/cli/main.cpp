@@ -143,6 +143,7 @@ SessionOptions SessionFlags::options() const {
   out.intra_op_num_threads = threads;
   out.disabled_passes = disabled_passes;
   out.config["ocior.precision"] = precision;
+  if (reference) out.config["ocior.reference"] = "1";
   for (const std::string& entry : config) out.config[entry.substr(0, entry.find('='))] = entry.substr(entry.find('=') + 1);
   out.log = log;
   return out;
