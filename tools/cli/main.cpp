@@ -25,6 +25,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_explain(app, action);
   add_dump(app, action);
   add_tokenize(app, action);
+  add_verify(app, action);
 }
 
 // CLI11 would take the text "[a, b]" for two values; a mark at its end hides it until the option takes it off.
