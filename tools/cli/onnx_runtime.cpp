@@ -38,16 +38,20 @@ try:
     names = given["names"].tolist()
     feeds = {name: given[str(i)] for i, name in enumerate(names)}
     for i in session.get_inputs():
-        if i.type == "tensor(string)" and
-                                i.name in feeds : feeds[i.name] = feeds[i.name].astype(object) outputs =
-                                    session.run(None, feeds) for info,
-                      value in zip(session.get_outputs(), outputs) : if not isinstance(value, numpy.ndarray) :
-    raise TypeError(f "output '{info.name}' is {info.type}; only tensors are compared") numpy.savez(
-        sys.argv[3], **{ str(i) : v.astype(str) if v.dtype == object else v for i, v in enumerate(outputs) })
-        except Exception as e : open(sys.argv[4], "w").write(f "{type(e).__name__}: {e}") sys.exit(1)) ";
+        if i.type == "tensor(string)" and i.name in feeds:
+            feeds[i.name] = feeds[i.name].astype(object)
+    outputs = session.run(None, feeds)
+    for info, value in zip(session.get_outputs(), outputs):
+        if not isinstance(value, numpy.ndarray):
+            raise TypeError(f"output '{info.name}' is {info.type}; only tensors are compared")
+    numpy.savez(sys.argv[3], **{str(i): v.astype(str) if v.dtype == object else v for i, v in enumerate(outputs)})
+except Exception as e:
+    open(sys.argv[4], "w").write(f"{type(e).__name__}: {e}")
+    sys.exit(1)
+)py";
 
-    // A folder that is gone when this is.
-    class TemporaryFolder {
+// A folder that is gone when this is.
+class TemporaryFolder {
  public:
   static Result<TemporaryFolder> make() {
     std::error_code wrong;
