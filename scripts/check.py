@@ -19,6 +19,7 @@ PYTHON = VENV / "bin" / "python"
 ACCEPT = ROOT.parent / "shared" / "accept"
 MUTANTS = 20000            # mutated models per reader in the sanitizer build
 FUZZ_SECONDS = 120         # per fuzz target of --long
+DIFFERENTIAL_SECONDS = 600
 ONNX_SUITE_FLOOR = 2000       # official ONNX cases that must pass
 
 
@@ -200,6 +201,15 @@ def slow(phase):
     return phase.ctest(BUILD, "-L", "slow", env={"OCIOR_LONG": "1", "OCIOR_PYTHON": str(PYTHON)})
 
 
+def differential(phase):
+    code, text = phase.run(PYTHON, "tests/python/fuzz_operators.py", "--seconds", str(DIFFERENTIAL_SECONDS), "--seed", str(int(time.time())),
+                           "--out", LOGS / "findings", check=False)
+    phase.count(code == 0, code != 0)
+    if code:
+        raise Failed(f"findings are in {(LOGS / 'findings').relative_to(ROOT)}")
+    return text.strip().splitlines()[-1]
+
+
 def speed(phase):
     need_accept()
     _, text = phase.run(PYTHON, ACCEPT / "speed.py")
@@ -209,7 +219,7 @@ def speed(phase):
 
 
 PHASES = [setup, formatted, release, tests, python, onnx_suite, questions, asan, tsan]
-LONG = [fuzz, slow, speed]
+LONG = [fuzz, slow, differential, speed]
 FAST = [setup, release, tests]
 
 

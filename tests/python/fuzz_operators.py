@@ -215,9 +215,9 @@ def judge(schema, model, feeds, skip_onnx):
     """What is wrong, or '' and whether it ran."""
     data = model.SerializeToString()
     (how, want), (other, got) = by_ocior(data, feeds, True), by_ocior(data, feeds, False)
-    if how != other:
+    if how != other and not (other == "ok" and schema.name in UNCHECKED):
         return f"the reference says {how} and the default {other}: {want if how == 'refused' else got}", False
-    if how == "refused":
+    if how != other or how == "refused":
         return "", False
     for i, (w, g) in enumerate(zip(want, got)):
         if d := difference(w, g, False):
@@ -275,6 +275,8 @@ def main():
     sys.exit(1 if found else 0)
 
 
+# A pass may take a node of these away, or fold one without elements, before a wrong value of its other inputs is looked at.
+UNCHECKED = {"Reshape", "Slice", "And", "Or", "Xor"}
 # Where onnx's evaluator differs from the specification.
 KNOWN = set()
 
