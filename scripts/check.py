@@ -19,6 +19,7 @@ PYTHON = VENV / "bin" / "python"
 ACCEPT = ROOT.parent / "shared" / "accept"
 MUTANTS = 20000            # mutated models per reader in the sanitizer build
 FUZZ_SECONDS = 120         # per fuzz target of --long
+DIFFERENTIAL_SECONDS = 600    # of --long's comparison of operators with their references
 ONNX_SUITE_FLOOR = 2011       # official ONNX cases that must pass
 
 
@@ -129,7 +130,11 @@ def python(phase):
     compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.+)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE).group(1)
     phase.run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-build-isolation", ".",
               env={"CXX": compiler, **({"CMAKE_CXX_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {})})
-    _, text = phase.run(PYTHON, "-m", "pytest", "-q", "-ra", "tests/python", check=False)
+    return run_pytest(phase)
+
+
+def run_pytest(phase, env=None):
+    _, text = phase.run(PYTHON, "-m", "pytest", "-q", "-ra", "tests/python", env=env, check=False)
     totals = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", text.rsplit("\n", 2)[-2] if "\n" in text else "")}
     bad = totals.get("failed", 0) + totals.get("error", 0)
     phase.count(totals.get("passed", 0), bad)
@@ -163,7 +168,7 @@ def need_accept():
 def asan(phase):
     folder = ROOT / "build-asan"
     phase.build(folder, [], "-DCMAKE_BUILD_TYPE=Check", "-DCMAKE_CXX_FLAGS_CHECK=-O1 -g1", "-DOCIOR_SANITIZE=address", "-DOCIOR_MAX_ISA=avx2")
-    return phase.ctest(folder, "-LE", "slow", env={
+    return phase.ctest(folder, env={
         "OCIOR_MUTANTS": str(MUTANTS), "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1"})
 
 
@@ -194,10 +199,16 @@ def fuzz(phase):
 
 
 def slow(phase):
-    code, text = phase.run("ctest", "--test-dir", BUILD, "-L", "slow", "-N")
-    if not re.search(r"Total Tests: [1-9]", text):
-        raise Skipped("no test has the label slow")
-    return phase.ctest(BUILD, "-L", "slow", env={"OCIOR_LONG": "1", "OCIOR_PYTHON": str(PYTHON)})
+    return run_pytest(phase, env={"OCIOR_LONG": "1"})
+
+
+def differential(phase):
+    code, text = phase.run(PYTHON, "tests/python/fuzz_operators.py", "--seconds", str(DIFFERENTIAL_SECONDS), "--seed", str(int(time.time())),
+                           "--out", LOGS / "findings", check=False)
+    phase.count(code == 0, code != 0)
+    if code:
+        raise Failed(f"findings are in {(LOGS / 'findings').relative_to(ROOT)}")
+    return text.strip().splitlines()[-1]
 
 
 def speed(phase):
@@ -209,7 +220,7 @@ def speed(phase):
 
 
 PHASES = [setup, formatted, release, tests, python, onnx_suite, questions, asan, tsan]
-LONG = [fuzz, slow, speed]
+LONG = [fuzz, slow, differential, speed]
 FAST = [setup, release, tests]
 
 

@@ -117,7 +117,9 @@ Status ensure_output(CpuContext& c, int i, std::span<const int64_t> shape) {
 Status ensure_output(RefContext& c, int i, DType dtype, std::span<const int64_t> shape) {
   if (!c.wants(i)) return {};
   const Tensor& out = c.out(i);
-  if (out.defined() && out.dtype() == dtype && std::ranges::equal(out.shape(), shape)) return {};
+  const bool placed =
+      out.defined() && (out.data() || out.count() == 0);  // a step that sizes its outputs gets them without memory
+  if (placed && out.dtype() == dtype && std::ranges::equal(out.shape(), shape)) return {};
   return c.allocate(i, dtype, Shape(shape.begin(), shape.end()));
 }
 

@@ -381,7 +381,7 @@ void Binder::place() {
         Block block{0, 0};
         bool in_place = false;
         for (size_t k = 0; k < step.inputs.size() && out == step.outputs[0] && !in_place; ++k) {
-          if (!(step.op->info().in_place >> k & 1) || step.inputs[k] == kNoSlot) continue;
+          if (program_.options_.reference || !(step.op->info().in_place >> k & 1) || step.inputs[k] == kNoSlot) continue;
           const int in = program_.root(step.inputs[k]);
           const auto uses = std::count_if(step.inputs.begin(), step.inputs.end(),
                                           [&](int s) { return s != kNoSlot && program_.root(s) == in; });
@@ -399,7 +399,7 @@ void Binder::place() {
         place = static_cast<int64_t>(block.offset);
         dying[last].push_back({out, block});
       }
-    if (const size_t scratch = a.dynamic ? 0 : aligned(step.op->scratch(types)); scratch > 0) {
+    if (const size_t scratch = a.dynamic || !program_.by_kernel(step) ? 0 : aligned(step.op->scratch(types)); scratch > 0) {
       const Block b = take(scratch);
       a.scratch = b.offset;
       give(b);  // free again for the next step's outputs, which are placed after this one's

@@ -130,7 +130,7 @@ Status Compiler::prepare() {
   if (__builtin_mul_overflow(constants, size_t{4}, &reserve))
     return error(Code::kFail, "the model's constants are larger than the address space");
   OCIOR_ASSIGN(p.weights_, WeightStore::create(reserve + ((p.steps_.size() + 1) << 20)));
-  for (size_t i = 0; i < p.steps_.size(); ++i) {
+  for (size_t i = 0; i < p.steps_.size() && !p.options_.reference; ++i) {
     Preparing context(*this, i);
     auto prepared = p.steps_[i].op->prepare(context);
     if (!prepared.ok())

@@ -68,6 +68,7 @@ struct ProgramOptions {
   int threads = 0;  // most workers of one run; 0: all
   CacheKey cache;   // empty folder: packed weights stay in anonymous memory
   size_t plan_capacity = 64;
+  bool reference = false;  // steps run by their operators' references, without kernels, packing and reuse in place
   std::vector<std::shared_ptr<const MappedFile>> sources;  // the model's files, whose pages are given back while packing
 };
 
@@ -89,6 +90,8 @@ class Program {
   // Whether the step reads or gives sequences, optionals or maps. Those have no place in the plan: the run holds them.
   bool has_other_kinds(const Step& step) const;
   Precision precision() const { return options_.precision; }
+  // Whether the step has a faster way than its operator's reference, and is to take it.
+  bool by_kernel(const Step& step) const { return !options_.reference && step.op->has_run(); }
   int threads() const { return options_.threads; }
   const WeightStore* weights() const { return weights_.get(); }
 

@@ -395,7 +395,7 @@ Status RunContext::run_step(const ShapePlan::Active& active, std::span<OutputSlo
   StepContext context(*this, step, outputs, team, stop, workspace_ + active.scratch,
                       step.subprograms.empty() ? nullptr : &subgraphs);
   Status status;
-  if (step.op->has_run()) {
+  if (program_.by_kernel(step)) {
     status = step.op->run(context);
   } else {
     ops::CpuRefContext reference(context);

@@ -27,7 +27,7 @@ nlohmann::json report(const SessionRep& rep) {
   for (const plan::Step& step : rep.program->steps()) {
     nlohmann::json s{
         {"name", step.name}, {"op", step.op->name()}, {"domain", step.op->domain()}, {"provider", rep.providers.front()}};
-    s["kernel"] = step.op->info().view ? "none (view)" : step.op->has_run() ? "cpu" : "reference";
+    s["kernel"] = step.op->info().view ? "none (view)" : rep.program->by_kernel(step) ? "cpu" : "reference";
     if (!step.outputs.empty() && step.outputs[0] != plan::kNoSlot)
       s["type"] = rep.program->slots()[static_cast<size_t>(step.outputs[0])].type.text();
     out["steps"].push_back(std::move(s));

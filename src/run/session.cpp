@@ -114,18 +114,19 @@ class Loader {
                    options_.intra_op_num_threads);
     OCIOR_ASSIGN(const int precision, choice(options_, "ocior.precision", {"highest", "high", "medium"}, 0));
     OCIOR_ASSIGN(const int cache, choice(options_, "ocior.cache", {"0", "1"}, 1));
+    OCIOR_ASSIGN(const int reference, choice(options_, "ocior.reference", {"0", "1"}, 0));
     OCIOR_ASSIGN(keep_stages_, choice(options_, "ocior.keep_stages", {"0", "1"}, 0));
     OCIOR_ASSIGN(rep_->flush_denormals, choice(options_, "session.set_denormal_as_zero", {"0", "1"}, 0));
     OCIOR_ASSIGN(program_options_.plan_capacity, count_option(options_, "ocior.plan_cache", 64, 100000));
+    constexpr std::string_view known[] = {"ocior.precision", "ocior.cache", "ocior.keep_stages", "ocior.plan_cache",
+                                          "ocior.reference"};
     for (const auto& [key, value] : options_.config)
-      if (key.starts_with("ocior.") && key != "ocior.precision" && key != "ocior.cache" && key != "ocior.keep_stages" &&
-          key != "ocior.plan_cache")
-        return error(Code::kInvalidArgument,
-                     "unknown session option '{}'; known: ocior.precision, ocior.cache, ocior.keep_stages, ocior.plan_cache",
-                     key);
+      if (key.starts_with("ocior.") && std::ranges::find(known, key) == std::end(known))
+        return error(Code::kInvalidArgument, "unknown session option '{}'; known: {}", key, fmt::join(known, ", "));
+    program_options_.reference = reference != 0;
     program_options_.precision = static_cast<Precision>(precision);
     program_options_.threads = options_.intra_op_num_threads;
-    if (cache) program_options_.cache.folder = plan::cache_folder();
+    if (cache && !reference) program_options_.cache.folder = plan::cache_folder();
     return choose_providers();
   }
 
@@ -163,7 +164,9 @@ class Loader {
     OCIOR_RETURN_IF_ERROR(graph::infer(g));
     keep("infer", g);
     describe_interface(g);
-    passes::SimplifyOptions simplify{.level = static_cast<int>(options_.optimization), .disabled = options_.disabled_passes};
+    // What the references compute is the model as it stands.
+    const int level = program_options_.reference ? 0 : static_cast<int>(options_.optimization);
+    passes::SimplifyOptions simplify{.level = level, .disabled = options_.disabled_passes};
     OCIOR_ASSIGN(rep_->passes, passes::simplify(g, simplify));
     keep("simplify", g);
     std::vector<std::string> notes;

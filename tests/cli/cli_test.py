@@ -22,7 +22,7 @@ import onnx_bytes
 PROGRAM, MODEL = (pathlib.Path(a).resolve() for a in sys.argv[1:3])
 RIVER = "The river rises in the Black Forest and ends in the sea."
 WHERE = "Where does the river rise?"
-COMMANDS = ("ask", "chat", "convert", "run", "bench", "info", "explain", "dump", "tokenize")
+COMMANDS = ("ask", "chat", "convert", "run", "bench", "info", "explain", "dump", "tokenize", "verify")
 
 
 def setUpModule():
@@ -114,6 +114,8 @@ class Usage(Case):
             (("run", "m.onnx", "--output", "x.txt"), ".npz"),
             (("run", "m.onnx", "--input", "x"), "NAME=FILE"),
             (("run", "m.onnx", "--config", "x"), "KEY=VALUE"),
+            (("verify", "m.onnx", "--against", "nobody"), "nobody"),
+            (("verify", "m.onnx", "--rtol", "-1"), "--rtol"),
             (("dump", "--after=sometime", "m.onnx"), "sometime"),
             (("tokenize",), "TEXT"),
         ]:
@@ -395,6 +397,47 @@ class Convert(Case):
 
     def test_a_full_disk_leaves_nothing(self):
         self.fails("convert", MODEL, "-o", "m.onnx", says="m.onnx", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)))
+
+
+class Verify(Case):
+    def data_set(self, y):
+        """TensorProto: dims 1, data_type 2, raw_data 9."""
+        folder = self.cwd / "test_data_set_0"
+        folder.mkdir()
+        tensor = lambda dims, dtype, raw: b"".join(onnx_bytes.number(1, d) for d in dims) + onnx_bytes.number(2, dtype) + onnx_bytes.message(9, raw)
+        (folder / "input_0.pb").write_bytes(tensor([1, 3], 1, struct.pack("<3f", 1, 2, 3)))
+        (folder / "input_1.pb").write_bytes(tensor([1, 1], 7, struct.pack("<q", 5)))
+        (folder / "output_0.pb").write_bytes(tensor([1, 3], 1, struct.pack("<3f", 2, 4, y)))
+        (folder / "output_1.pb").write_bytes(tensor([1, 1], 7, struct.pack("<q", -5)))
+        return folder
+
+    def test_test_data(self):
+        model = self.small()
+        self.data_set(6)
+        self.assertEqual(self.good("verify", model).splitlines(), ["test_data_set_0  y  ok  the same", "test_data_set_0  n  ok  the same"])
+
+    def test_a_difference(self):
+        model = self.small()
+        self.data_set(7)
+        code, out, err = self.go("verify", model, "--json")
+        rows = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual((code, rows[0]["ok"], rows[1]["ok"]), (1, False, True))
+        self.assertEqual((rows[0]["index"], rows[0]["got"], rows[0]["expected"], rows[0]["largest"]), ("[0, 2]", "6", "7", 1))
+        self.assertIn("1 of 2 outputs", err)
+        self.good("verify", model, "--atol", 1)
+
+    def test_reference(self):
+        self.assertEqual(self.good("verify", self.small(), "--dim", "batch=2").count("made-up inputs"), 2)
+
+    def test_failures(self):
+        model = self.small()
+        self.fails("verify", "none.onnx", says="none.onnx")
+        self.fails("verify", model, "--data", self.cwd, says="test_data_set_0")
+        (self.data_set(6) / "input_0.pb").write_bytes(b"\xff\xff")
+        self.fails("verify", model, says=("input_0.pb", "protobuf"))
+
+    def test_no_onnxruntime(self):
+        self.fails("verify", self.small(), "--against", "ort", env={"PATH": str(self.cwd)}, says="pip install onnxruntime")
 
 
 class Run(Case):

@@ -24,7 +24,7 @@ BELOW = {
     "include/ocior": [],
     # The executable links the layers statically, so it has one copy of base; still only its plain helpers, never the pool.
     "tools": ["src/text", "src/checkpoint", "src/onnx/model.h", "src/base/error.h", "src/base/atomic_file.h", "src/base/mapped_file.h",
-              "src/base/hash.h"],
+              "src/base/hash.h", "src/onnx/read_value.h", "src/run/compare.h"],
     "bindings": [],
 }
 # The public headers are the top, but for these: plain types that anyone may use, and values, which src/tensor implements.

@@ -24,6 +24,7 @@ void add_explain(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
 
 // How sessions are made: the options of every command that loads a model.
 struct SessionFlags {
@@ -31,6 +32,7 @@ struct SessionFlags {
   std::string precision = "highest";
   std::vector<std::string> disabled_passes;
   std::vector<std::string> config;
+  bool reference = false;
 
   void add_to(CLI::App& command);
   SessionOptions options() const;

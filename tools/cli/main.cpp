@@ -25,6 +25,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_explain(app, action);
   add_dump(app, action);
   add_tokenize(app, action);
+  add_verify(app, action);
 }
 
 // CLI11 would take the text "[a, b]" for two values; a mark at its end hides it until the option takes it off.
@@ -143,6 +144,7 @@ SessionOptions SessionFlags::options() const {
   out.intra_op_num_threads = threads;
   out.disabled_passes = disabled_passes;
   out.config["ocior.precision"] = precision;
+  if (reference) out.config["ocior.reference"] = "1";
   for (const std::string& entry : config) out.config[entry.substr(0, entry.find('='))] = entry.substr(entry.find('=') + 1);
   out.log = log;
   return out;

@@ -109,6 +109,8 @@ void add_run(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_flag("--json", flags->json, "Print one JSON object for each output");
+  command->add_flag("--reference", flags->session.reference,
+                    "Compute every node by its operator's reference implementation, without passes: slow, and obviously right");
   flags->session.add_to(*command);
   command->footer(
       "Prints name, type, shape, min, max and mean of each output. JSON files hold nested arrays; NaN is \"NaN\".\n"

@@ -347,6 +347,8 @@ struct AffineGrid {
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(check_type(c, 0, kFloats, info.name));
     OCIOR_RETURN_IF_ERROR(check_type(c, 1, kIndices, info.name));
+    if (ranked(c, 1) && rank(c, 1) != 1)
+      return error(Code::kInvalidGraph, "AffineGrid: size has rank {}; expected a list of 4 or 5 elements", rank(c, 1));
     c.set(0, c.dtype(0), std::nullopt);
     std::optional<int64_t> r;
     if (const auto length = length_of(c, 1)) r = *length - 2;

@@ -58,6 +58,7 @@ struct Reshape {
     OCIOR_RETURN_IF_ERROR(check_type(c, 1, kIndices, "Reshape"));
     pass_data(c);
     std::optional<Dims> target = fixed ? Dims(fixed->begin(), fixed->end()) : data_of(c, 1);
+    if (!target && length_of(c, 1) == 0) target.emplace();  // known without its value
     if (!target) {
       const auto length = length_of(c, 1);
       if (length && *length > kMaxRank)

@@ -98,6 +98,10 @@ struct Squeeze {
     const auto known = axes.known(c);
     if (!known) {
       const auto length = length_of(c, 1);
+      if (length && *length == rank(c, 0))  // all of them go, whatever their order
+        for (size_t i = 0; i < x.size(); ++i)
+          if (x[i].known() && x[i].value() != 1)
+            return error(Code::kInvalidArgument, "Squeeze: dimension {} is {}; expected 1", i, x[i].value());
       if (length && *length <= rank(c, 0)) c.set(0, c.dtype(0), fresh_dims(c, rank(c, 0) - *length, "squeeze"));
       return {};
     }
