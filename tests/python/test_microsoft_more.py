@@ -44,7 +44,7 @@ def test_fused_conv_refusals():
     x, w, b = floats(1, 2, 5, 5), floats(3, 2, 3, 3), floats(3)
     refused("FusedConv", [x, w, b], "activation 'Elu' is not supported", activation="Elu")
     refused("FusedConv", [x, w, b], "expected 1 for 'LeakyRelu'", activation="LeakyRelu")
-    refused("FusedConv", [x, w, b, floats(1, 3, 3, 4)], "Z has shape", activation="Relu")
+    refused("FusedConv", [x, w, b, floats(1, 3, 3, 4)], "residual has shape", activation="Relu")
 
 
 @pytest.mark.parametrize("activation,numbers", [("Relu", ""), ("Tanh", ""), ("Sigmoid", ""), ("Softplus", ""), ("Softsign", ""),

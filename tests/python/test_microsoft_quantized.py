@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from test_microsoft import model
+from microsoft_models import model
 import ocior
 
 onnx = pytest.importorskip("onnx", reason="the onnx package makes the models")

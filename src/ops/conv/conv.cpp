@@ -135,13 +135,6 @@ struct MicrosoftFusedConv : FusedConv {
     return op;
   }
 
-  Status infer(ShapeContext& c) const {
-    OCIOR_RETURN_IF_ERROR(FusedConv::infer(c));
-    if (!c.has(3)) return {};
-    OCIOR_ASSIGN(const std::optional<Dims> shape, window.infer(c, 0, 1, 2));
-    return shape ? check_input(c, 3, "Z", *shape) : Status();
-  }
-
   static std::vector<Sample> samples() {
     std::vector<Sample> out;
     for (const Named& known : kNamed)
