@@ -17,6 +17,7 @@ struct In {
   std::optional<Dims> data = std::nullopt;
 };
 In floats(Dims shape) { return {Type::tensor(DType::kFloat, std::move(shape))}; }
+In bools(Dims shape) { return {Type::tensor(DType::kBool, std::move(shape))}; }
 In ints(std::vector<int64_t> values) {
   Tensor t = Tensor::allocate(DType::kInt64, {static_cast<int64_t>(values.size())}).value();
   std::copy(values.begin(), values.end(), t.as<int64_t>());
@@ -122,6 +123,8 @@ TEST(Infer, SymbolicShapes) {
   EXPECT_EQ(shape_of("NonZero", {floats({b, n})}), "[2, ?nonzero0]");
   EXPECT_EQ(shape_of("Add", {floats({b, n, 4}), floats({4})}), "[batch, seq, 4]");
   EXPECT_EQ(shape_of("Add", {floats({b, 1}), floats({1, n})}), "[batch, seq]");
+  EXPECT_EQ(shape_of("And", {bools({b, n}), bools({1, n})}, {}, 1), "[1, seq]");  // without broadcasting both must be equal
+  EXPECT_EQ(shape_of("And", {bools({b}), bools({n})}, {}, 1), "[?equal0]");
 }
 
 TEST(Infer, SplitCarriesDataAndSizes) {
@@ -175,6 +178,10 @@ TEST(Errors, OfWrongNodes) {
       {shape_of("Reshape", {floats({5}), ints({-2})}), "is -2"},
       {shape_of("Reshape", {floats({5}), ints({1, 0})}), "copies one"},
       {shape_of("Slice", {floats({5})}), "at least 3 inputs"},
+      {shape_of("Slice", {floats({}), scalar(s("a")), scalar(s("b"))}), "bounds of 1 axes for an input of shape []"},
+      {shape_of("Slice", {floats({4, 4}), unknown(1), unknown(2)}), "expected as many each"},
+      {shape_of("And", {bools({17}), bools({1})}, {}, 1), "'broadcast' is not set"},
+      {shape_of("Or", {bools({s("n"), 2}), bools({})}, {}, 6), "'broadcast' is not set"},
       {shape_of("Relu", {floats({5})}, {{"alpha", 1.0f}}), "unknown attribute 'alpha'"},
   };
   for (size_t i = 0; i < std::size(cases); ++i)

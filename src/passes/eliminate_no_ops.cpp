@@ -16,8 +16,9 @@ bool is_identity_permutation(const Node& node, size_t rank) {
   return std::is_sorted(perm.begin(), perm.end());
 }
 
-// A Slice that keeps every extent and does not run backwards.
+// A Slice that keeps every extent and does not run backwards. In rank 0 a run must see that there are no bounds.
 bool keeps_order(const Rewriter& r, const Node& node) {
+  if (r.dims(node.inputs[0])->empty()) return false;
   if (node.inputs.size() < 5 || node.inputs[4] == kNone) return node.op->attributes().empty();
   const auto steps = r.ints(node.inputs[4]);
   return steps && std::all_of(steps->begin(), steps->end(), [](int64_t s) { return s == 1; });

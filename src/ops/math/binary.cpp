@@ -41,6 +41,25 @@ Result<FixedShape> OldBroadcast::aligned(std::span<const int64_t> a, std::span<c
   return out;
 }
 
+namespace {
+
+// Both shapes, which must be equal: the number where one has it. Two unlike symbols leave the dimension unknown, so that no pass
+// takes the output for one of the inputs before a run has compared them.
+Result<Dims> equal_shapes(const BinarySpec& spec, ShapeContext& c, const Dims& a, const Dims& b) {
+  bool equal = a.size() == b.size();
+  Dims out;
+  for (size_t i = 0; equal && i < a.size(); ++i) {
+    equal = !a[i].known() || !b[i].known() || a[i] == b[i];
+    out.push_back(a[i] == b[i] || a[i].known() ? a[i] : b[i].known() ? b[i] : c.fresh("equal"));
+  }
+  if (!equal)
+    return error(Code::kInvalidArgument, "{}: shapes {} and {} differ and attribute 'broadcast' is not set", spec.name,
+                 to_string(a), to_string(b));
+  return out;
+}
+
+}  // namespace
+
 Status binary_infer(const BinarySpec& spec, const OldBroadcast& old, ShapeContext& c) {
   for (int i = 0; i < 2; ++i) OCIOR_RETURN_IF_ERROR(check_type(c, i, spec.types, spec.name));
   if (spec.kernel != BinaryFn::kPow) OCIOR_RETURN_IF_ERROR(check_same_type(c, 0, 1, spec.name));
@@ -50,7 +69,7 @@ Status binary_infer(const BinarySpec& spec, const OldBroadcast& old, ShapeContex
     return {};
   }
   OCIOR_ASSIGN(const Dims b, old.aligned(*c.shape(0), *c.shape(1)));
-  OCIOR_ASSIGN(Dims shape, broadcast(c, *c.shape(0), b));
+  OCIOR_ASSIGN(Dims shape, old.old && !old.broadcast ? equal_shapes(spec, c, *c.shape(0), b) : broadcast(c, *c.shape(0), b));
   c.set(0, out, std::move(shape));
   if (spec.dims && carries_data(c.dtype(0))) combine_data(c, [&spec](std::span<const Dim> x) { return spec.dims(x[0], x[1]); });
   return {};

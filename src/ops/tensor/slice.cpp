@@ -72,6 +72,7 @@ struct Slice {
     OCIOR_RETURN_IF_ERROR(check_type(c, 0, kAnyType, "Slice"));
     for (int i = 1; i < 5; ++i) OCIOR_RETURN_IF_ERROR(check_type(c, i, kIndices, "Slice"));
     if (!ranked(c, 0)) return c.set(0, c.dtype(0), std::nullopt), Status();
+    OCIOR_RETURN_IF_ERROR(check_counts(c));
     Dims shape = *c.shape(0);
     std::optional<Bounds> bounds;
     OCIOR_ASSIGN(bounds, read_bounds(c));
@@ -145,6 +146,23 @@ struct Slice {
   struct Plan {
     FixedShape shape, start, step;
   };
+
+  // Whether as many bounds are given by each input, and no more than there are axes, as far as shapes say it.
+  static Status check_counts(const ShapeContext& c) {
+    std::optional<int64_t> first;
+    for (int i = 1; i < 5; ++i) {
+      const auto n = c.has(i) && ranked(c, i) ? known_product(*c.shape(i)) : std::nullopt;
+      if (!n) continue;
+      if (*n > rank(c, 0))
+        return error(Code::kInvalidArgument, "Slice: input {} has bounds of {} axes for an input of shape {}", i, *n,
+                     to_string(*c.shape(0)));
+      if (first.value_or(*n) != *n)
+        return error(Code::kInvalidArgument, "Slice: input {} has {} elements and one before it {}; expected as many each", i, *n,
+                     *first);
+      first = n;
+    }
+    return {};
+  }
 
   // The bounds as dims; nothing when not known at all. Unknown single starts or ends leave the whole unknown.
   Result<std::optional<Bounds>> read_bounds(ShapeContext& c) const {
