@@ -153,14 +153,13 @@ struct Slice {
     for (int i = 1; i < 5; ++i) {
       const auto n = c.has(i) && ranked(c, i) ? known_product(*c.shape(i)) : std::nullopt;
       if (!n) continue;
-      if (*n > rank(c, 0))
-        return error(Code::kInvalidArgument, "Slice: input {} has bounds of {} axes for an input of shape {}", i, *n,
-                     to_string(*c.shape(0)));
       if (first.value_or(*n) != *n)
         return error(Code::kInvalidArgument, "Slice: input {} has {} elements and one before it {}; expected as many each", i, *n,
                      *first);
       first = n;
     }
+    if (first && *first > rank(c, 0))
+      return error(Code::kInvalidArgument, "Slice: bounds of {} axes for an input of shape {}", *first, to_string(*c.shape(0)));
     return {};
   }
 
