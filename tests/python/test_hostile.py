@@ -94,3 +94,24 @@ def test_ten_thousand_nested_graphs():
         graph = field(1, field(4, b"If") + field(5, attribute))
     with pytest.raises(RuntimeError, match="nested more than 64"):
         ocior.InferenceSession(bytes([8, 10]) + field(7, graph) + field(8, bytes([16, 20])))
+
+
+@pytest.mark.parametrize("op, inputs, feeds, says", [
+    ("Reshape", {"x": (F, 1), "s": (I, 1)}, {"x": np.zeros(0, np.float32), "s": ints()}, "hostile.*0 elements"),
+    ("Reshape", {"x": (F, 3), "s": (I, 1)}, {"x": np.ones((4, 1, 8), np.float32), "s": ints(4)}, "hostile.*32 elements"),
+    ("Reshape", {"x": (F, 1), "s": (I, 1)}, {"x": np.ones(1, np.float32), "s": ints(-70)}, "hostile.*is -70"),
+    ("Squeeze", {"x": (F, 1), "a": (I, 1)}, {"x": np.zeros(0, np.float32), "a": ints(0)}, "hostile.*dimension 0"),
+    ("AffineGrid", {"t": (F, 3), "s": (I, 3)}, {"t": np.ones((1, 2, 3), np.float32), "s": np.zeros((0, 1, 1), np.int64)}, "size"),
+])
+def test_values_that_only_a_run_knows(op, inputs, feeds, says):
+    with pytest.raises(RuntimeError, match=says):
+        ocior.InferenceSession(model(op, inputs)).run(None, feeds)
+
+
+def test_strings_are_split_in_rank_0():
+    graph = helper.make_graph([helper.make_node("StringSplit", ["x"], ["y", "n"], delimiter=" ")], "g",
+                              [helper.make_tensor_value_info("x", TensorProto.STRING, [])],
+                              [helper.make_tensor_value_info("y", TensorProto.STRING, None), helper.make_tensor_value_info("n", I, None)])
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    words, count = ocior.InferenceSession(data).run(None, {"x": np.array("a b c", object)})
+    assert list(words) == ["a", "b", "c"] and count == 3
