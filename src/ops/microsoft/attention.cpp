@@ -127,18 +127,13 @@ struct MicrosoftAttention : MaskedAttention {
   static constexpr OpInfo info{.name = "Attention", .domain = kMicrosoft, .min_inputs = 2, .max_inputs = 7, .max_outputs = 2};
   enum Input { kX, kW, kBias, kMask, kPast, kAdded, kPastLength };
 
-  std::vector<int64_t> widths;  // of all queries, keys and values; empty: a third each
+  Projection projection;
 
   static MicrosoftAttention parse(const NodeReader& node) {
-    MicrosoftAttention op{MaskedAttention::parse(node), node.integers("qkv_hidden_sizes")};
+    MicrosoftAttention op{MaskedAttention::parse(node), {}};
+    op.projection = Projection::parse(node, op.heads);
     for (const char* name : {"do_rotary", "past_present_share_buffer", "rotary_embedding_dim"})
       if (node.integer(name, 0) != 0) node.fail("{} is not supported", name);
-    if (op.widths.empty()) return op;
-    bool good = op.widths.size() == 3 && op.widths[0] == op.widths[1];
-    for (const int64_t w : op.widths) good = good && w > 0 && w <= INT32_MAX && w % op.heads == 0;
-    if (!good)
-      node.fail("qkv_hidden_sizes is [{}]; expected three multiples of {} heads, the first two alike", fmt::join(op.widths, ", "),
-                op.heads);
     return op;
   }
 
@@ -153,13 +148,8 @@ struct MicrosoftAttention : MaskedAttention {
     if (x.size() != 3 || w.size() != 2 || !nn::may_equal(x[2], w[0]))
       return error(Code::kInvalidArgument, "input {} and weights {} do not fit; expected [batch, rows, n] and [n, 3 * hidden]",
                    to_string(x), to_string(w));
-    if (widths.empty() && w[1].known() && w[1].value() % (3 * heads) != 0)
-      return error(Code::kInvalidArgument, "the weights have {} columns; expected a multiple of 3 * {} heads", w[1].value(),
-                   heads);
-    const Dim dim = widths.empty() ? Dim::quotient(w[1], Dim(3 * heads)) : Dim(widths[0] / heads);
-    const Dim v_dim = widths.empty() ? dim : Dim(widths[2] / heads);
-    OCIOR_RETURN_IF_ERROR(check_input(c, kW, "weights", {x[2], (dim * Dim(2) + v_dim) * Dim(heads)}));
-    OCIOR_RETURN_IF_ERROR(check_input(c, kBias, "bias", {w[1]}));
+    OCIOR_ASSIGN(const auto sizes, projection.infer(c, heads));
+    const auto& [dim, v_dim] = sizes;
     Dim past(0);
     if (c.has(kPast) || c.outputs() > 1) {
       if (!nn::may_equal(dim, v_dim))
@@ -181,19 +171,8 @@ struct MicrosoftAttention : MaskedAttention {
   }
 
   Status reference(RefContext& c) const {
-    const std::vector<double> x = nn::doubles(c.in(kX)), w = nn::doubles(c.in(kW)),
-                              bias = c.has(kBias) ? nn::doubles(c.in(kBias)) : std::vector<double>();
     const Shape& s = c.in(kX).shape();
-    const int64_t columns = c.in(kW).shape()[1], width = widths.empty() ? columns / 3 : widths[0];
-    const auto project = [&](int64_t first, int64_t dim) {
-      return gather_heads(s[0], heads, s[1], dim, [&](int64_t b, int64_t i, int64_t h, int64_t d) {
-        const int64_t column = first + h * dim + d;
-        double sum = bias.empty() ? 0 : bias[static_cast<size_t>(column)];
-        for (int64_t p = 0; p < s[2]; ++p)
-          sum += x[static_cast<size_t>((b * s[1] + i) * s[2] + p)] * w[static_cast<size_t>(p * columns + column)];
-        return sum;
-      });
-    };
+    const auto [q, new_k, new_v] = projection.compute(c, heads, s[0], s[1]);
     const auto cached = [&](int64_t part, const Heads& fresh) {
       if (!c.has(kPast)) return fresh;
       const Tensor& t = c.in(kPast);
@@ -203,8 +182,7 @@ struct MicrosoftAttention : MaskedAttention {
       });
       return joined(past, fresh);
     };
-    const Heads q = project(0, width / heads), k = cached(0, project(width, width / heads)),
-                v = cached(1, project(2 * width, (columns - 2 * width) / heads));
+    const Heads k = cached(0, new_k), v = cached(1, new_v);
     const KeyMask mask = c.has(kMask) ? KeyMask(c.in(kMask), q.batch) : KeyMask();
     const AddedScores added = c.has(kAdded) ? AddedScores(c.in(kAdded)) : AddedScores();
     nn::store(c.out(0), compute(q, k, v, mask, added, k.rows - q.rows));

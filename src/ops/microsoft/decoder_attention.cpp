@@ -178,16 +178,11 @@ struct PackedAttention : MaskedAttention {
   static constexpr OpInfo info{.name = "PackedAttention", .domain = kMicrosoft, .min_inputs = 5, .max_inputs = 6};
   enum Input { kX, kW, kBias, kOffsets, kStarts, kAdded };
 
-  std::vector<int64_t> widths;  // of all queries, keys and values; empty: a third each
+  Projection projection;
 
   static PackedAttention parse(const NodeReader& node) {
-    PackedAttention op{MaskedAttention::parse(node), node.integers("qkv_hidden_sizes")};
-    if (op.widths.empty()) return op;
-    bool good = op.widths.size() == 3 && op.widths[0] == op.widths[1];
-    for (const int64_t w : op.widths) good = good && w > 0 && w <= INT32_MAX && w % op.heads == 0;
-    if (!good)
-      node.fail("qkv_hidden_sizes is [{}]; expected three multiples of {} heads, the first two alike", fmt::join(op.widths, ", "),
-                op.heads);
+    PackedAttention op{MaskedAttention::parse(node), {}};
+    op.projection = Projection::parse(node, op.heads);
     return op;
   }
 
@@ -202,40 +197,23 @@ struct PackedAttention : MaskedAttention {
     if (x.size() != 2 || w.size() != 2 || !nn::may_equal(x[1], w[0]))
       return error(Code::kInvalidArgument, "input {} and weights {} do not fit; expected [tokens, n] and [n, 3 * hidden]",
                    to_string(x), to_string(w));
-    if (widths.empty() && w[1].known() && w[1].value() % (3 * heads) != 0)
-      return error(Code::kInvalidArgument, "the weights have {} columns; expected a multiple of 3 * {} heads", w[1].value(),
-                   heads);
-    const Dim dim = widths.empty() ? Dim::quotient(w[1], Dim(3 * heads)) : Dim(widths[0] / heads);
-    const Dim v_dim = widths.empty() ? dim : Dim(widths[2] / heads);
-    OCIOR_RETURN_IF_ERROR(check_input(c, kW, "weights", {x[1], (dim * Dim(2) + v_dim) * Dim(heads)}));
-    OCIOR_RETURN_IF_ERROR(check_input(c, kBias, "bias", {w[1]}));
+    OCIOR_ASSIGN(const auto sizes, projection.infer(c, heads));
     if (offsets.size() != 2)
       return error(Code::kInvalidArgument, "token_offset has shape {}; expected [batch, rows]", to_string(offsets));
     OCIOR_RETURN_IF_ERROR(check_input(c, kStarts, "cumulative_sequence_length", {offsets[0] + Dim(1)}));
     OCIOR_RETURN_IF_ERROR(AddedScores::check(c, kAdded, {offsets[0], Dim(heads), offsets[1], offsets[1]}));
-    c.set(0, c.dtype(kX), Dims{x[0], v_dim * Dim(heads)});
+    c.set(0, c.dtype(kX), Dims{x[0], sizes.values * Dim(heads)});
     return {};
   }
 
   Status reference(RefContext& c) const {
-    const std::vector<double> x = nn::doubles(c.in(kX)), w = nn::doubles(c.in(kW)), bias = nn::doubles(c.in(kBias));
-    const int64_t tokens = c.in(kX).shape()[0], n = c.in(kX).shape()[1], columns = c.in(kW).shape()[1];
-    const int64_t width = widths.empty() ? columns / 3 : widths[0];
+    const int64_t tokens = c.in(kX).shape()[0];
     const std::vector<int64_t> starts = to_ints(c.in(kStarts));
     OCIOR_RETURN_IF_ERROR(check_starts(starts, tokens, c.in(kOffsets).shape()[1]));
     std::vector<int64_t> sequence(static_cast<size_t>(tokens));
     for (size_t b = 0; b + 1 < starts.size(); ++b)
       std::fill(sequence.begin() + starts[b], sequence.begin() + starts[b + 1], static_cast<int64_t>(b));
-    const auto project = [&](int64_t first, int64_t dim) {
-      return gather_heads(1, heads, tokens, dim, [&](int64_t, int64_t i, int64_t h, int64_t d) {
-        const int64_t column = first + h * dim + d;
-        double sum = bias[static_cast<size_t>(column)];
-        for (int64_t p = 0; p < n; ++p) sum += x[static_cast<size_t>(i * n + p)] * w[static_cast<size_t>(p * columns + column)];
-        return sum;
-      });
-    };
-    const Heads q = project(0, width / heads), k = project(width, width / heads),
-                v = project(2 * width, (columns - 2 * width) / heads);
+    const auto [q, k, v] = projection.compute(c, heads, 1, tokens);
     const AddedScores added = c.has(kAdded) ? AddedScores(c.in(kAdded)) : AddedScores();
     const double factor = scale ? static_cast<double>(*scale) : 1 / std::sqrt(static_cast<double>(q.dim));
     nn::store(c.out(0), attend(q, k, v, factor, [&](int64_t, int64_t h, int64_t i, int64_t j, double s) -> double {

@@ -80,4 +80,57 @@ inline Result<Dim> head_size(const Dim& width, int64_t heads, std::string_view n
   return Dim::quotient(width, Dim(heads));
 }
 
+// Queries, keys and values by one product of rows (input 0, of n elements) with weights [n, columns of all three] (input 1) and a
+// bias (input 2, which may be omitted).
+struct Projection {
+  std::vector<int64_t> widths;  // of all queries, keys and values; empty: a third each
+
+  static Projection parse(const NodeReader& node, int64_t heads) {
+    Projection op{node.integers("qkv_hidden_sizes")};
+    if (op.widths.empty()) return op;
+    bool good = op.widths.size() == 3 && op.widths[0] == op.widths[1];
+    for (const int64_t w : op.widths) good = good && w > 0 && w <= INT32_MAX && w % heads == 0;
+    if (!good)
+      node.fail("qkv_hidden_sizes is [{}]; expected three multiples of {} heads, the first two alike", fmt::join(op.widths, ", "),
+                heads);
+    return op;
+  }
+
+  // Of one head.
+  struct Sizes {
+    Dim keys, values;
+  };
+  // Checks weights of two axes, and the bias, with ranked rows.
+  Result<Sizes> infer(const ShapeContext& c, int64_t heads) const {
+    const Dims &x = *c.shape(0), &w = *c.shape(1);
+    if (widths.empty() && w[1].known() && w[1].value() % (3 * heads) != 0)
+      return error(Code::kInvalidArgument, "the weights have {} columns; expected a multiple of 3 * {} heads", w[1].value(),
+                   heads);
+    const Dim keys = widths.empty() ? Dim::quotient(w[1], Dim(3 * heads)) : Dim(widths[0] / heads);
+    const Dim values = widths.empty() ? keys : Dim(widths[2] / heads);
+    OCIOR_RETURN_IF_ERROR(check_input(c, 1, "weights", {x.back(), (keys * Dim(2) + values) * Dim(heads)}));
+    OCIOR_RETURN_IF_ERROR(check_input(c, 2, "bias", {w[1]}));
+    return Sizes{keys, values};
+  }
+
+  struct Parts {
+    Heads q, k, v;
+  };
+  Parts compute(RefContext& c, int64_t heads, int64_t batch, int64_t rows) const {
+    const std::vector<double> x = nn::doubles(c.in(0)), w = nn::doubles(c.in(1)),
+                              bias = c.has(2) ? nn::doubles(c.in(2)) : std::vector<double>();
+    const int64_t n = c.in(0).shape().back(), columns = c.in(1).shape()[1], width = widths.empty() ? columns / 3 : widths[0];
+    const auto part = [&](int64_t first, int64_t dim) {
+      return gather_heads(batch, heads, rows, dim, [&](int64_t b, int64_t i, int64_t h, int64_t d) {
+        const int64_t column = first + h * dim + d;
+        double sum = bias.empty() ? 0 : bias[static_cast<size_t>(column)];
+        for (int64_t p = 0; p < n; ++p)
+          sum += x[static_cast<size_t>((b * rows + i) * n + p)] * w[static_cast<size_t>(p * columns + column)];
+        return sum;
+      });
+    };
+    return {part(0, width / heads), part(width, width / heads), part(2 * width, (columns - 2 * width) / heads)};
+  }
+};
+
 }  // namespace ocior::ops

@@ -96,11 +96,7 @@ struct NhwcMaxPool {
     return {};
   }
 
-  double work(const BindContext& c) const {
-    auto n = static_cast<double>(c.out(0).count());
-    for (const int64_t k : window.kernel) n *= static_cast<double>(k);
-    return n;
-  }
+  double work(const BindContext& c) const { return window.work(c); }
 
   Status run(CpuContext& c) const {
     if (c.out(0).count() == 0) return {};

@@ -99,11 +99,7 @@ struct QLinearAveragePool {
     return {};
   }
 
-  double work(const BindContext& c) const {
-    double n = static_cast<double>(c.out(0).count());
-    for (const int64_t k : window.kernel) n *= static_cast<double>(k);
-    return n;
-  }
+  double work(const BindContext& c) const { return window.work(c); }
 
   Status run(CpuContext& c) const {
     OCIOR_ASSIGN(const Pool pool, make(c, c.in(kX).shape, c.out(0).dtype));

@@ -100,4 +100,10 @@ Result<Dims> PoolWindow::infer(ShapeContext& c, const Dims& x) const {
   return out;
 }
 
+double PoolWindow::work(const BindContext& c) const {
+  double n = static_cast<double>(c.out(0).count());
+  for (const int64_t k : kernel) n *= static_cast<double>(k);
+  return n;
+}
+
 }  // namespace ocior::ops::nn

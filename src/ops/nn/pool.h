@@ -1,5 +1,5 @@
 // Sliding windows of the pooling operators: attributes, output shapes, and where each window of an axis begins and ends.
-// Internal to src/ops/nn; values, thread-safe.
+// Internal to src/ops; values, thread-safe.
 #pragma once
 
 #include <span>
@@ -42,6 +42,8 @@ struct PoolWindow {
   size_t axes() const { return kernel.size(); }
   // Output dims of input `x` [n, c, spatial...].
   Result<Dims> infer(ShapeContext& c, const Dims& x) const;
+  // Operations of a pool: each output element looks at its window.
+  double work(const BindContext& c) const;
   // The spatial axes of an input of numbers.
   Result<std::vector<PoolAxis>> plan(std::span<const int64_t> x) const;
 

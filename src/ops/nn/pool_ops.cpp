@@ -94,13 +94,6 @@ Status infer_pool(const PoolWindow& window, ShapeContext& c, TypeSet allowed, st
   return {};
 }
 
-// Operations of a pool: each output element looks at its window.
-double pool_work(const PoolWindow& window, const BindContext& c) {
-  double n = static_cast<double>(c.out(0).count());
-  for (const int64_t k : window.kernel) n *= static_cast<double>(k);
-  return n;
-}
-
 std::vector<Sample> pool_samples(bool max) {
   std::vector<Sample> out;
   using Ints = std::vector<int64_t>;
@@ -172,7 +165,7 @@ struct MaxPool {
   }
 
   size_t scratch(const BindContext& c) const { return nn::pool_scratch(window, c); }
-  double work(const BindContext& c) const { return pool_work(window, c); }
+  double work(const BindContext& c) const { return window.work(c); }
 
   Status run(CpuContext& c) const {
     const DType t = c.in(0).dtype;
@@ -259,7 +252,7 @@ struct AveragePool {
   }
 
   size_t scratch(const BindContext& c) const { return nn::pool_scratch(window, c); }
-  double work(const BindContext& c) const { return pool_work(window, c); }
+  double work(const BindContext& c) const { return window.work(c); }
 
   Status run(CpuContext& c) const {
     if (c.in(0).dtype != DType::kFloat || c.out(0).count() == 0) return run_by_reference(*this, c);
