@@ -115,7 +115,7 @@ def formatted(phase):
 
 
 def release(phase):
-    phase.build(BUILD, [], "-DCMAKE_BUILD_TYPE=Release", "-DOCIOR_TESTS=ON", "-DOCIOR_TOOLS=ON")
+    phase.build(BUILD, [], "-DCMAKE_BUILD_TYPE=Release", "-DOCIOR_TESTS=ON", "-DOCIOR_TOOLS=ON", f"-DOCIOR_REFERENCE_PYTHON={PYTHON}")
     return "built"
 
 
