@@ -55,8 +55,8 @@ struct ProviderRequest {
   std::map<std::string, std::string> options;
 };
 
-// How a session is made. Keys of `config`: `ocior.precision` (highest, high, medium), `ocior.cache` (0, 1), `ocior.map_model` (0,
-// 1), `ocior.plan_cache` (number of shape plans kept), `session.set_denormal_as_zero` (0, 1); docs/options.md lists all.
+// How a session is made. Keys of `config`: `ocior.precision` (highest, high, medium), `ocior.cache` (0, 1), `ocior.plan_cache`
+// (number of shape plans kept), `ocior.memory_limit` (bytes), `session.set_denormal_as_zero` (0, 1); docs/options.md lists all.
 struct SessionOptions {
   int intra_op_num_threads = 0;  // 0: every core the process may use
   OptimizationLevel optimization = OptimizationLevel::kAll;

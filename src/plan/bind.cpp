@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/resources.h"
 #include "ops/evaluate.h"
 #include "plan/program.h"
 
@@ -51,7 +52,7 @@ class Binder {
       OCIOR_ASSIGN(const bool go_on, bind_step(i));
       if (!go_on) break;
     }
-    place();
+    OCIOR_RETURN_IF_ERROR(place());
     return std::shared_ptr<const ShapePlan>(std::move(plan_));
   }
 
@@ -65,7 +66,7 @@ class Binder {
   std::vector<int> needed_of(const std::vector<int>& asked) const;
   void add_active(int i, bool dynamic);
   void add_view(int slot, int64_t place);
-  void place();
+  Status place();
 
   const Program& program_;
   std::shared_ptr<ShapePlan> plan_;
@@ -196,8 +197,12 @@ Result<bool> Binder::bind_step(int i) {
     if (out == kNoSlot) continue;
     Shape numbers;
     for (const Dim& d : *types_[static_cast<size_t>(out)].shape) numbers.push_back(d.value());
-    auto count = checked_element_count(numbers);
+    const auto count = checked_element_count(numbers);
     if (!count.ok()) return with_context(count.status(), fmt::format("node '{}' ({})", step.name, step.op->name()));
+    if (const size_t bytes = byte_count(types_[static_cast<size_t>(out)].dtype, *count); bytes > available_memory())
+      return error(Code::kFail, "node '{}' ({}): out of memory: its output '{}' of shape {} would take {} bytes; there are {}",
+                   step.name, step.op->name(), program_.slots_[static_cast<size_t>(out)].name, to_string(numbers), bytes,
+                   available_memory());
   }
   OCIOR_ASSIGN(const bool folded, fold(step));
   if (folded) return true;
@@ -302,7 +307,7 @@ void Binder::add_active(int i, bool dynamic) {
 }
 
 // Linear scan over the active steps with a best-fit free list; scratch lives for one step.
-void Binder::place() {
+Status Binder::place() {
   struct Block {
     size_t offset, bytes;
   };
@@ -327,7 +332,7 @@ void Binder::place() {
       return b;
     }
     const Block b{top, bytes};
-    top += bytes;
+    if (__builtin_add_overflow(top, bytes, &top)) top = SIZE_MAX;  // no memory has that many: the run says so
     return b;
   };
   const auto give = [&](Block b) {
@@ -400,6 +405,9 @@ void Binder::place() {
         dying[last].push_back({out, block});
       }
     if (const size_t scratch = a.dynamic || !program_.by_kernel(step) ? 0 : aligned(step.op->scratch(types)); scratch > 0) {
+      if (scratch > available_memory())
+        return error(Code::kFail, "node '{}' ({}): out of memory: it would work in {} bytes; there are {}", step.name,
+                     step.op->name(), scratch, available_memory());
       const Block b = take(scratch);
       a.scratch = b.offset;
       give(b);  // free again for the next step's outputs, which are placed after this one's
@@ -411,6 +419,7 @@ void Binder::place() {
     plan_->views[k].shape = plan_->shapes[k];
     plan_->offsets.push_back(place_[static_cast<size_t>(plan_->slots[k])]);
   }
+  return {};
 }
 
 Result<std::shared_ptr<const ShapePlan>> Program::bind(int begin, const std::vector<int64_t>& key, const Known& known,

@@ -12,11 +12,12 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include "base/hash.h"
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/mapped_file.h"
+#include "base/memory_budget.h"
 
 namespace ocior::plan {
 namespace {
@@ -276,6 +277,8 @@ Status WeightStore::finish(const CacheKey& key, std::span<const std::shared_ptr<
                            std::string& note) {
   const bool wanted = !key.folder.empty() && !key.name.empty() && used_ > 0;
   const bool cache = wanted && usable_folder(key.folder);
+  if (!charge_.take(used_))
+    return error(Code::kFail, "out of memory: {} bytes for the model's weights{}", used_, MemoryBudget::explanation());
   if (wanted && !cache) note = key.folder + ": not usable as a cache folder; packed weights are not cached";
   mapped_ = cache && map_cached(key.folder + "/" + key.name, team, note);
   if (cache && !mapped_) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "base/memory_budget.h"
 #include "base/pool.h"
 #include "ocior/status.h"
 #include "ops/operator.h"
@@ -80,6 +81,7 @@ class WeightStore {
   static void fill(const Item& item, std::byte* to, Team& team);
 
   std::byte* base_ = nullptr;  // start of the reserved region; the first page is the file's header
+  MemoryCharge charge_;
   size_t reserved_ = 0;
   size_t used_ = 0;
   bool mapped_ = false;

@@ -29,6 +29,8 @@ Status stopped(const StopWord& stop) {
   }
 }
 
+size_t bytes_of(const TensorView& view) { return byte_count(view.dtype, view.count()); }
+
 void* map_memory(size_t bytes) {
   if (bytes > available_memory()) return nullptr;
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -52,9 +54,10 @@ void* Region::take(size_t bytes) {
       return p;
     }
   const size_t size = std::max<size_t>((bytes + 4095) / 4096 * 4096, size_t{64} << 10);
-  auto* data = static_cast<std::byte*>(map_memory(size));
+  MemoryCharge charge;
+  auto* data = charge.take(size) ? static_cast<std::byte*>(map_memory(size)) : nullptr;
   if (!data) return nullptr;
-  chunks_.push_back({data, size, bytes});
+  chunks_.push_back({data, size, bytes, std::move(charge)});
   total_ += size;
   return data;
 }
@@ -153,8 +156,8 @@ class RunContext::StepContext final : public ops::CpuContext {
     } else {
       view.data = run_.region_.take(byte_count(view.dtype, count));
       if (!view.data)
-        return error(Code::kFail, "out of memory: {} bytes for an output of shape {}", byte_count(view.dtype, count),
-                     to_string(shape));
+        return error(Code::kFail, "out of memory: {} bytes for an output of shape {}{}", byte_count(view.dtype, count),
+                     to_string(shape), MemoryBudget::explanation());
     }
     run_.views_[static_cast<size_t>(slot)] = view;
     return {};
@@ -227,13 +230,36 @@ RunContext::~RunContext() {
   if (workspace_) munmap(workspace_, workspace_bytes_);
 }
 
-Status RunContext::grow_workspace(size_t bytes) {
-  if (bytes <= workspace_bytes_) return {};
-  bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+// The error with the node that gives the value in front.
+Status RunContext::with_producer(Status status, int slot) const {
+  const int root = program_.root(slot);
+  for (const plan::Step& step : program_.steps())
+    if (std::ranges::find(step.outputs, root) != step.outputs.end())
+      return with_context(std::move(status), fmt::format("node '{}' ({})", step.name, step.op->name()));
+  return status;
+}
+
+Status RunContext::grow_workspace(const ShapePlan& plan) {
+  if (plan.workspace <= workspace_bytes_) return {};
+  const size_t bytes =
+      plan.workspace < SIZE_MAX - kHugePage ? (plan.workspace + kHugePage - 1) / kHugePage * kHugePage : SIZE_MAX;
   if (workspace_) munmap(workspace_, workspace_bytes_);
   workspace_bytes_ = 0;
-  workspace_ = static_cast<std::byte*>(map_memory(bytes));
-  if (!workspace_) return error(Code::kFail, "out of memory: {} bytes for the activations of these input shapes", bytes);
+  workspace_ = workspace_charge_.take(bytes) ? static_cast<std::byte*>(map_memory(bytes)) : nullptr;
+  if (!workspace_) {
+    int largest = -1;
+    for (size_t k = 0; k < plan.slots.size(); ++k)
+      if (plan.offsets[k] >= 0 && (largest < 0 || bytes_of(plan.views[k]) > bytes_of(plan.views[static_cast<size_t>(largest)])))
+        largest = static_cast<int>(k);
+    Status status = error(Code::kFail, "out of memory: {} bytes for the activations of these input shapes{}", bytes,
+                          MemoryBudget::explanation());
+    if (largest < 0) return status;
+    const int slot = plan.slots[static_cast<size_t>(largest)];
+    return with_producer(
+        error(Code::kFail, "{}; the largest is '{}' of shape {}", status.message(),
+              program_.slots()[static_cast<size_t>(slot)].name, to_string(plan.views[static_cast<size_t>(largest)].shape)),
+        slot);
+  }
   workspace_bytes_ = bytes;
   return {};
 }
@@ -346,7 +372,7 @@ Result<void*> RunContext::output_memory(int index, DType dtype, std::span<const 
 }
 
 Status RunContext::place_views(const ShapePlan& plan, std::span<OutputSlot> outputs) {
-  OCIOR_RETURN_IF_ERROR(grow_workspace(plan.workspace));
+  OCIOR_RETURN_IF_ERROR(grow_workspace(plan));
   for (size_t k = 0; k < plan.slots.size(); ++k) {
     const int slot = plan.slots[k];
     TensorView& view = views_[static_cast<size_t>(slot)];
@@ -354,20 +380,24 @@ Status RunContext::place_views(const ShapePlan& plan, std::span<OutputSlot> outp
     const int64_t offset = plan.offsets[k];
     if (view.dtype == DType::kString && offset != ShapePlan::kView && offset != ShapePlan::kFolded &&
         program_.output_of(slot) < 0) {
-      OCIOR_ASSIGN(Tensor strings, Tensor::allocate(view.dtype, Shape(view.shape.begin(), view.shape.end())));
-      view.data = strings.data();
-      held_.push_back(std::move(strings));
+      auto strings = Tensor::allocate(view.dtype, Shape(view.shape.begin(), view.shape.end()));
+      if (!strings.ok()) return with_producer(strings.status(), slot);
+      view.data = strings->data();
+      held_.push_back(std::move(strings).value());
     } else if (offset >= 0) {
       view.data = workspace_ + offset;
     } else if (offset == ShapePlan::kView) {
       view.data = views_[static_cast<size_t>(program_.slots()[static_cast<size_t>(slot)].alias_of)].data;
     } else if (offset == ShapePlan::kExternal && outputs[static_cast<size_t>(program_.output_of(slot))].wanted) {
-      OCIOR_ASSIGN(view.data, output_memory(program_.output_of(slot), view.dtype, view.shape, outputs));
+      auto memory = output_memory(program_.output_of(slot), view.dtype, view.shape, outputs);
+      if (!memory.ok()) return with_producer(memory.status(), slot);
+      view.data = *memory;
     } else if (offset != ShapePlan::kFolded) {
-      view.data = region_.take(byte_count(view.dtype, view.count()));
+      view.data = region_.take(bytes_of(view));
       if (!view.data)
-        return error(Code::kFail, "out of memory: {} bytes for a value of shape {}", byte_count(view.dtype, view.count()),
-                     to_string(view.shape));
+        return with_producer(error(Code::kFail, "out of memory: {} bytes for a value of shape {}{}", bytes_of(view),
+                                   to_string(view.shape), MemoryBudget::explanation()),
+                             slot);
     }
   }
   return {};

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/memory_budget.h"
 #include "base/pool.h"
 #include "base/stop.h"
 #include "plan/program.h"
@@ -25,6 +26,7 @@ class Region {
   struct Chunk {
     std::byte* data;
     size_t size, used;
+    MemoryCharge charge;
   };
   std::vector<Chunk> chunks_;
   size_t total_ = 0;
@@ -59,7 +61,8 @@ class RunContext {
 
   Status run_all(std::span<const Value> inputs, std::span<OutputSlot> outputs, Team* team, const StopWord* stop);
   Value value_of(int slot) const;
-  Status grow_workspace(size_t bytes);
+  Status grow_workspace(const plan::ShapePlan& plan);
+  Status with_producer(Status status, int slot) const;
   Result<std::shared_ptr<const plan::ShapePlan>> plan_of(size_t segment, int begin);
   void append_shape(const TensorView& view);
   void extend_key(const plan::ShapePlan& plan);
@@ -73,6 +76,7 @@ class RunContext {
   const plan::Program& program_;
   std::byte* workspace_ = nullptr;
   size_t workspace_bytes_ = 0;
+  MemoryCharge workspace_charge_;
   Region region_;
   std::vector<TensorView> views_;          // per slot
   std::vector<TensorView> initial_views_;  // per slot, constants only

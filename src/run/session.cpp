@@ -86,6 +86,7 @@ class Loader {
 
   Result<std::shared_ptr<SessionRep>> from_file(const std::string& path) {
     OCIOR_RETURN_IF_ERROR(read_options());
+    const MemoryBudget::Scope scope(rep_->budget);
     OCIOR_ASSIGN(const onnx::Model model, onnx::read_file(path));
     // The cache knows the main file's content only, so a model with other files is packed anew by every session.
     if (program_options_.cache.folder.size() && model.files.size() <= 1) {
@@ -98,6 +99,7 @@ class Loader {
 
   Result<std::shared_ptr<SessionRep>> from_bytes(std::span<const std::byte> bytes) {
     OCIOR_RETURN_IF_ERROR(read_options());
+    const MemoryBudget::Scope scope(rep_->budget);
     OCIOR_ASSIGN(const onnx::Model model, onnx::read_bytes(bytes, nullptr));
     if (program_options_.cache.folder.size()) {
       Team team;  // loading is short and bound by memory: every core helps
@@ -118,8 +120,10 @@ class Loader {
     OCIOR_ASSIGN(keep_stages_, choice(options_, "ocior.keep_stages", {"0", "1"}, 0));
     OCIOR_ASSIGN(rep_->flush_denormals, choice(options_, "session.set_denormal_as_zero", {"0", "1"}, 0));
     OCIOR_ASSIGN(program_options_.plan_capacity, count_option(options_, "ocior.plan_cache", 64, 100000));
-    constexpr std::string_view known[] = {"ocior.precision", "ocior.cache", "ocior.keep_stages", "ocior.plan_cache",
-                                          "ocior.reference"};
+    OCIOR_ASSIGN(const size_t memory_limit, count_option(options_, "ocior.memory_limit", SIZE_MAX, SIZE_MAX / 16));
+    if (memory_limit != SIZE_MAX) rep_->budget = std::make_shared<MemoryBudget>(memory_limit);
+    constexpr std::string_view known[] = {"ocior.precision",  "ocior.cache",        "ocior.keep_stages",
+                                          "ocior.plan_cache", "ocior.memory_limit", "ocior.reference"};
     for (const auto& [key, value] : options_.config)
       if (key.starts_with("ocior.") && std::ranges::find(known, key) == std::end(known))
         return error(Code::kInvalidArgument, "unknown session option '{}'; known: {}", key, fmt::join(known, ", "));
@@ -263,6 +267,7 @@ Status place_feeds(const SessionRep& rep, std::span<const Feed> feeds, std::vect
 }
 
 Status execute(const SessionRep& rep, std::span<const Value> inputs, std::span<run::OutputSlot> outputs, RunOptions* options) {
+  const MemoryBudget::Scope scope(rep.budget);
   StopWord stop;
   if (options) {
     stop.watch(&options->stop_word());

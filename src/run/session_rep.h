@@ -19,6 +19,7 @@ struct SessionRep {
   std::vector<ValueInfo> program_inputs;  // in the program's order: inputs and overridable initializers
   std::vector<std::string> providers;
   int flush_denormals = 0;
+  std::shared_ptr<MemoryBudget> budget;  // of everything below and of the runs; null: no limit
   passes::PassReport passes;
   std::vector<std::pair<std::string, std::string>> stages;  // name, text; kept on demand
   std::shared_ptr<const plan::Program> program;

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/memory_budget.h"
 #include "base/resources.h"
 
 namespace ocior {
@@ -45,6 +46,7 @@ Result<int64_t> checked_element_count(std::span<const int64_t> shape) {
   }
   if (zero) return int64_t{0};
   if (overflow) return error(Code::kInvalidArgument, "shape {} has more elements than 63 bits can count", to_string(shape));
+  if (count > int64_t{1} << 58) return error(Code::kInvalidArgument, "shape {} is larger than any memory", to_string(shape));
   return count;
 }
 
@@ -67,24 +69,37 @@ std::string to_string(std::span<const int64_t> shape) { return fmt::format("[{}]
 
 Result<Tensor> Tensor::allocate(DType dtype, Shape shape, Allocator* allocator) {
   OCIOR_ASSIGN(const int64_t count, checked_element_count(shape));
-  if (count > (int64_t{1} << 58))
-    return error(Code::kInvalidArgument, "a tensor of shape {} is larger than any memory", to_string(shape));
   auto buffer = std::make_shared<Buffer>();
+  buffer->size = byte_count(dtype, count);
+  const auto out_of_memory = [&] {
+    return error(Code::kFail, "out of memory: {} bytes for a {} tensor of shape {}{}", buffer->size, name_of(dtype),
+                 to_string(shape), MemoryBudget::explanation());
+  };
+  const auto budget = MemoryBudget::current();
+  if (buffer->size > available_memory() || (budget && !budget->take(buffer->size))) return out_of_memory();
+  const auto give_back = [budget, bytes = buffer->size] {
+    if (budget) budget->give(bytes);
+  };
   if (dtype == DType::kString) {
-    auto strings = std::make_shared<std::vector<std::string>>(static_cast<size_t>(count));
-    buffer->data = strings->data();
-    buffer->size = byte_count(dtype, count);
-    buffer->owner = std::move(strings);
+    auto* strings = new std::string[static_cast<size_t>(count)];
+    buffer->data = strings;
+    buffer->owner = std::shared_ptr<const void>(strings, [strings, give_back](const void*) {
+      delete[] strings;
+      give_back();
+    });
     return Tensor(dtype, std::move(shape), std::move(buffer));
   }
   Allocator* from = allocator ? allocator : &cpu_allocator();
-  buffer->size = byte_count(dtype, count);
   buffer->memory = from->memory();
   buffer->data = from->allocate(buffer->size);
-  if (!buffer->data)
-    return error(Code::kFail, "out of memory: {} bytes for a {} tensor of shape {}", buffer->size, name_of(dtype),
-                 to_string(shape));
-  buffer->owner = std::shared_ptr<const void>(buffer->data, [from](const void* p) { from->deallocate(const_cast<void*>(p)); });
+  if (!buffer->data) {
+    give_back();
+    return out_of_memory();
+  }
+  buffer->owner = std::shared_ptr<const void>(buffer->data, [from, give_back](const void* p) {
+    from->deallocate(const_cast<void*>(p));
+    give_back();
+  });
   return Tensor(dtype, std::move(shape), std::move(buffer));
 }
 

@@ -17,7 +17,8 @@ namespace ocior {
 
 using Shape = std::vector<int64_t>;
 
-// Product of the dimensions, or an error when one is negative or the product does not fit 63 bits.
+// Product of the dimensions, or an error when one is negative or the product is above 2^58: below that, the bytes of any element
+// type fit 63 bits.
 Result<int64_t> checked_element_count(std::span<const int64_t> shape);
 // Product without checks, for shapes that were checked before.
 int64_t element_count(std::span<const int64_t> shape);
