@@ -1,5 +1,5 @@
 // Products of 8-bit matrices with exact sums that wrap around in 32 bits: the operands with their zero points, an obvious way for
-// references, and a fast one over tiles for runs. Thread-safe.
+// references, and a fast one over tiles for runs, whose constant right operands are packed once. Thread-safe.
 #pragma once
 
 #include "ops/nn/numeric.h"
@@ -35,6 +35,8 @@ class Lanes {
     return get_double(values_.dtype, values_.data, base + (lanes_ == 1 ? 0 : lane));
   }
   double or_zero(int64_t matrix, int64_t lane) const { return given() ? at(matrix, lane) : 0; }
+  // Of lanes [first, first + n) of matrix `matrix`, bytes: each less `centre`. Returns whether one is not 0.
+  bool zeros(int64_t matrix, int64_t first, int64_t n, int32_t centre, int32_t* to) const;
 
  private:
   Operand values_;
@@ -45,6 +47,7 @@ class Lanes {
 // One multiplication with its operands: batch of [m, k] * [k, n], 1-D operands promoted.
 struct Product {
   Operand a, b;
+  bool b_transposed = false;  // b's bytes are those of [n, k]; its shape is that of [k, n]
   Lanes a_zero, b_zero;
   std::span<const int64_t> a_batch, b_batch, batch;
   int64_t matrices = 1, m = 1, n = 1, k = 0;
@@ -53,6 +56,8 @@ struct Product {
                               std::span<const int64_t> y, std::string_view op);
   int64_t a_matrix(int64_t i) const { return batch_index(a_batch, batch, i); }
   int64_t b_matrix(int64_t i) const { return batch_index(b_batch, batch, i); }
+  // One matrix of all rows, where one right matrix and one zero point serve them all.
+  void join_rows();
 };
 
 // Element by element: `finish(matrix, row, column, sum)` takes each sum, of C (uint32_t: wrapping; or double).
@@ -66,7 +71,9 @@ void multiply_plainly(const Product& p, F&& finish) {
         const double a_zero = p.a_zero.or_zero(a_matrix, row), b_zero = p.b_zero.or_zero(b_matrix, column);
         for (int64_t t = 0; t < p.k; ++t) {
           const double x = get_double(p.a.dtype, p.a.data, (a_matrix * p.m + row) * p.k + t) - a_zero;
-          const double z = get_double(p.b.dtype, p.b.data, (b_matrix * p.k + t) * p.n + column) - b_zero;
+          const double z =
+              get_double(p.b.dtype, p.b.data, b_matrix * p.k * p.n + (p.b_transposed ? column * p.k + t : t * p.n + column)) -
+              b_zero;
           if constexpr (std::is_same_v<C, double>) sum += x * z;
           else sum += static_cast<uint32_t>(static_cast<int32_t>(x * z));
         }
@@ -75,37 +82,67 @@ void multiply_plainly(const Product& p, F&& finish) {
   }
 }
 
-inline constexpr int64_t kRows = 128, kColumns = 128, kDepth = 256;  // of a tile
+// A constant right operand in the kernel's form.
+class PackedBytes final : public Prepared {
+ public:
+  // Asks `c` to pack constant input `i`, one matrix of bytes of shape [k, n] (or [k], or [n, k] when transposed), and releases
+  // its plain bytes. Null where it is something else.
+  static std::unique_ptr<Prepared> make(PrepareContext& c, int i, bool transposed = false);
+  const int8_t* data() const { return packed_; }
 
-// A worker's memory.
-struct Tile {
-  float *a, *b, *c;
-  int32_t* sums;  // [rows, columns] of the tile
-  std::byte *a_packed, *b_packed;
+ private:
+  static void fill(const void* context, void* destination, int64_t chunk);
 
-  static Tile carve(nn::Carver& carver, const KernelTable& kernels, int64_t m, int64_t n, int64_t k);
+  const KernelTable* kernels_ = nullptr;
+  const uint8_t* plain_ = nullptr;
+  bool transposed_ = false;
+  uint8_t flip_ = 0;
+  int64_t n_ = 0, k_ = 0, columns_ = 0;  // columns: of one chunk of packing
+  const int8_t* packed_ = nullptr;
 };
 
-// The sums of rows [row, row + rows) and columns [column, column + columns) of matrix i into tile.sums.
-void multiply_tile(const KernelTable& kernels, const Product& p, int64_t i, int64_t row, int64_t rows, int64_t column,
-                   int64_t columns, const Tile& tile);
+// What packing does to the bits of a right operand's bytes, and what it takes off their values thereby.
+constexpr uint8_t flip_of(DType b) { return b == DType::kUint8 ? 0x80 : 0; }
+constexpr int32_t centre_of(DType b) { return b == DType::kUint8 ? 128 : 0; }
 
-// Scratch of multiply_by_tiles() for operands in inputs a and b.
+inline constexpr int64_t kRows = 96, kColumns = 256;  // of the largest tile
+
+// How [m, k] * [k, n] is cut, and a worker's memory for one tile.
+struct Tile {
+  int64_t rows = 0, columns = 0;  // of a tile, but for the last ones
+  int64_t lda = 0;
+  int16_t* a = nullptr;
+  int32_t *a_sums = nullptr, *b_zero = nullptr;
+  int8_t* b = nullptr;      // null where it is packed
+  int32_t* sums = nullptr;  // [rows, columns] of the tile
+
+  static Tile carve(nn::Carver& carver, const KernelTable& kernels, bool packed, int64_t m, int64_t n, int64_t k);
+};
+
+// The sums of rows [row, row + rows) and columns [column, column + columns) of matrix i into tile.sums. `packed`: null where the
+// right operand is plain.
+void multiply_tile(const KernelTable& kernels, const Product& p, const PackedBytes* packed, int64_t i, int64_t row, int64_t rows,
+                   int64_t column, int64_t columns, const Tile& tile);
+
+// Scratch of multiply_by_tiles(): of operands in inputs a and b, and of [m, k] * [k, n] in all.
 size_t tile_scratch(const BindContext& c, int a, int b);
+size_t tile_scratch(const BindContext& c, int64_t m, int64_t n, int64_t k);
 
-// All tiles over the team: `finish(matrix, row, rows, column, columns, sums)` takes each. `scratch`: tile_scratch() bytes.
+// All tiles over the team, with the run's packed right operand if it has one: `finish(matrix, row, rows, column, columns, sums)`
+// takes each. `scratch`: tile_scratch() bytes.
 template <class F>
 void multiply_by_tiles(CpuContext& c, const Product& p, F&& finish, void* scratch) {
   const KernelTable& kernels = c.kernels();
+  const auto* packed = static_cast<const PackedBytes*>(c.prepared());
   nn::Carver counter;
-  Tile::carve(counter, kernels, p.m, p.n, p.k);
-  const int64_t across = nn::chunks_of(p.n, kColumns), down = nn::chunks_of(p.m, kRows);
+  const Tile plan = Tile::carve(counter, kernels, packed != nullptr, p.m, p.n, p.k);
+  const int64_t across = nn::chunks_of(p.n, plan.columns), down = nn::chunks_of(p.m, plan.rows);
   c.team().parallel_for(p.matrices * across * down, c.stop(), [&](int64_t task, int worker) {
     nn::Carver carver(static_cast<std::byte*>(scratch) + static_cast<size_t>(worker) * counter.used());
-    const Tile tile = Tile::carve(carver, kernels, p.m, p.n, p.k);
-    const int64_t i = task / (across * down), row = task / across % down * kRows, column = task % across * kColumns;
-    const int64_t rows = std::min(kRows, p.m - row), columns = std::min(kColumns, p.n - column);
-    multiply_tile(kernels, p, i, row, rows, column, columns, tile);
+    const Tile tile = Tile::carve(carver, kernels, packed != nullptr, p.m, p.n, p.k);
+    const int64_t i = task / (across * down), row = task % down * tile.rows, column = task / down % across * tile.columns;
+    const int64_t rows = std::min(tile.rows, p.m - row), columns = std::min(tile.columns, p.n - column);
+    multiply_tile(kernels, p, packed, i, row, rows, column, columns, tile);
     finish(i, row, rows, column, columns, tile.sums);
   });
 }
