@@ -65,14 +65,15 @@ struct Tile {
   const int16_t* a;
   int64_t lda;
   const int8_t* b;
-  int64_t b_panel;  // bytes between two panels
-  int64_t pairs;    // of k
-  bool more;        // c holds earlier sums
+  const int64_t* places;  // of every pair of rows from b on; null: one behind the other
+  int64_t b_panel;        // bytes between two panels
+  int64_t pairs;          // of k
+  bool more;              // c holds earlier sums
   int32_t* c;
   int64_t ldc;
 };
 
-template <int kRows, int kPanels>
+template <bool kScattered, int kRows, int kPanels>
 __attribute__((noinline)) void run_tile(const Tile& t) {
   constexpr int kVecs = kTileVecs * kPanels;
   I32 sums[kRows][kVecs];
@@ -83,9 +84,11 @@ __attribute__((noinline)) void run_tile(const Tile& t) {
   OCIOR_UNROLL for (int g = 0; g < (kRows + 2) / 3; ++g) a[g] = t.a + 3 * g * t.lda;
   const int8_t* b = t.b;
   const int64_t lda = t.lda, b_panel = t.b_panel;
-  for (int64_t k = 0; k < t.pairs; ++k, b += 2 * kPanel) {
+  for (int64_t k = 0; k < t.pairs; ++k, b += kScattered ? 0 : 2 * kPanel) {
+    const int8_t* pair = kScattered ? b + t.places[k] : b;
     Pairs row[kVecs];
-    OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) row[j] = load_wide(b + (j / kTileVecs) * b_panel + (j % kTileVecs) * 2 * kLanes);
+    OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) row[j] =
+        load_wide(pair + (j / kTileVecs) * b_panel + (j % kTileVecs) * 2 * kLanes);
     OCIOR_UNROLL for (int i = 0; i < kRows; ++i) {
       const Pairs x = splat_pair(a[i / 3] + (i % 3) * lda + 2 * k);
       OCIOR_UNROLL for (int j = 0; j < kVecs; ++j) sums[i][j] = add_products(sums[i][j], x, row[j]);
@@ -103,13 +106,13 @@ constexpr int panels_for(int rows) {
   return fit < 1 ? 1 : fit > kMostPanels ? kMostPanels : fit;
 }
 
-template <int kPanels, int kRows>
+template <bool kScattered, int kPanels, int kRows>
 constexpr TileFn tile_or_null() {
-  if constexpr (kPanels <= panels_for(kRows)) return &run_tile<kRows, kPanels>;
+  if constexpr (kPanels <= panels_for(kRows)) return &run_tile<kScattered, kRows, kPanels>;
   else return nullptr;
 }
 
-// kTiles.fn[panels - 1][rows - 1]
+// kTiles<scattered>.fn[panels - 1][rows - 1]
 struct TileTable {
   TileFn fn[kMostPanels][kTileRows];
 };
@@ -121,24 +124,37 @@ template <int... kRow>
 struct MakeRows<0, kRow...> {
   using Type = RowList<kRow...>;
 };
-template <int... kRow>
+template <bool kScattered, int... kRow>
 constexpr TileTable make_tiles(RowList<kRow...>) {
-  return {
-      {{tile_or_null<1, kRow>()...}, {tile_or_null<2, kRow>()...}, {tile_or_null<3, kRow>()...}, {tile_or_null<4, kRow>()...}}};
+  return {{{tile_or_null<kScattered, 1, kRow>()...},
+           {tile_or_null<kScattered, 2, kRow>()...},
+           {tile_or_null<kScattered, 3, kRow>()...},
+           {tile_or_null<kScattered, 4, kRow>()...}}};
 }
-constexpr TileTable kTiles = make_tiles(MakeRows<kTileRows>::Type{});
+template <bool kScattered>
+constexpr TileTable kTiles = make_tiles<kScattered>(MakeRows<kTileRows>::Type{});
 
 // The sums of `rows` rows, from args.a on, times `panels` panels that begin at b, into c.
 void multiply_panels(const ByteGemmArgs& args, const int16_t* a, int64_t rows, const int8_t* b, int64_t panels, int32_t* c,
                      int64_t ldc) {
   const int64_t blocks = (rows + kTileRows - 1) / kTileRows, least = rows / blocks, longer = rows % blocks;
+  const bool scattered = args.pairs != nullptr;
+  const TileTable& tiles = scattered ? kTiles<true> : kTiles<false>;
+  Tile tile = {};
+  tile.lda = args.lda, tile.ldc = ldc;
+  tile.b_panel = scattered ? 2 * kPanel : even(args.k) * kPanel;
   int64_t k = 0;
   do {
     const int64_t depth = args.k - k < kDepth ? args.k - k : kDepth;
+    tile.b = scattered ? b : b + k * kPanel;
+    tile.places = scattered ? args.pairs + k / 2 : nullptr;
+    tile.pairs = even(depth) / 2;
+    tile.more = k > 0;
     for (int64_t block = 0, row = 0; block < blocks; ++block) {
       const int64_t count = least + (block < longer ? 1 : 0);
-      kTiles.fn[panels - 1][count - 1](
-          {a + row * args.lda + k, args.lda, b + k * kPanel, even(args.k) * kPanel, even(depth) / 2, k > 0, c + row * ldc, ldc});
+      tile.a = a + row * args.lda + k;
+      tile.c = c + row * ldc;
+      tiles.fn[panels - 1][count - 1](tile);
       row += count;
     }
     k += depth;
@@ -196,39 +212,6 @@ OCIOR_INLINE void copy_pairs(const uint8_t* b, int64_t ldb, bool last, uint8_t f
   }
 }
 
-// The low bytes of kLanes integers.
-typedef int8_t Narrow __attribute__((vector_size(kLanes)));
-OCIOR_INLINE Narrow low_bytes(I32 v) {
-#if OCIOR_VEC_512
-  return (Narrow)_mm512_cvtepi32_epi8((__m512i)v.v);
-#elif OCIOR_VEC_256
-  const __m256i low = _mm256_and_si256((__m256i)v.v, _mm256_set1_epi32(255));
-  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-  const __m128i bytes = _mm_packus_epi16(words, words);
-  Narrow r;
-  __builtin_memcpy(&r, &bytes, sizeof r);
-  return r;
-#else
-  return __builtin_convertvector(v.v, Narrow);
-#endif
-}
-
-// Clamping before rounding gives what rounding first does, as the bounds are integers.
-struct Requantizer {
-  F32 scale, lo, hi;
-  I32 add, zero;
-
-  OCIOR_INLINE Requantizer(const float* scale, int64_t step, int32_t add, int32_t zero, bool is_signed)
-      : scale(step == 0 ? splat(*scale) : F32{}),
-        lo(splat(static_cast<float>((is_signed ? -128 : 0) - zero))),
-        hi(splat(static_cast<float>((is_signed ? 127 : 255) - zero))),
-        add(splat_int(add)),
-        zero(splat_int(zero)) {}
-  OCIOR_INLINE Narrow operator()(I32 x, F32 factor) const {
-    return low_bytes(to_int(min(max(to_float(x + add) * factor, lo), hi)) + zero);
-  }
-};
-
 }  // namespace
 
 int64_t gemm_i8_panel() { return kPanel; }
@@ -275,30 +258,14 @@ void gemm_i8(const ByteGemmArgs& args, int64_t n0, int64_t n1) {
       const int64_t columns = n1 - n < width ? n1 - n : width;
       int32_t* c = args.c + m * args.ldc + (n - n0);
       const bool whole = columns == width;
-      multiply_panels(args, args.a + m * args.lda, rows, args.b + n * even(args.k), panels, whole ? c : partial,
-                      whole ? args.ldc : width);
+      multiply_panels(args, args.a + m * args.lda, rows, args.b + n * (args.pairs ? 2 : even(args.k)), panels,
+                      whole ? c : partial, whole ? args.ldc : width);
       for (int64_t i = 0; i < rows && !whole; ++i)
         __builtin_memcpy(c + i * args.ldc, partial + i * width, static_cast<size_t>(columns) * sizeof(int32_t));
       if (args.b_zero != nullptr) take_zeros(args.a_sums + m, args.b_zero + (n - n0), c, args.ldc, rows, columns);
       n += width;
     }
   }
-}
-
-void requantize(const int32_t* x, int32_t add, const float* scale, int64_t step, int32_t zero, bool is_signed, void* y,
-                int64_t n) {
-  const Requantizer to(scale, step, add, zero, is_signed);
-  auto* out = static_cast<int8_t*>(y);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const Narrow bytes = to(load_int(x + i), step == 0 ? to.scale : load(scale + i));
-    __builtin_memcpy(out + i, &bytes, sizeof bytes);
-  }
-  if (i == n) return;
-  I32 rest = {};
-  __builtin_memcpy(&rest.v, x + i, static_cast<size_t>(n - i) * sizeof(int32_t));
-  const Narrow bytes = to(rest, step == 0 ? to.scale : load(scale + i, n - i, 0));
-  __builtin_memcpy(out + i, &bytes, static_cast<size_t>(n - i));
 }
 
 }  // namespace ocior::OCIOR_ISA

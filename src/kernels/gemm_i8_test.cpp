@@ -2,8 +2,6 @@
 // the way back to bytes.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "kernels/test_memory.h"
 #include "kernels/test_tables.h"
 
@@ -103,29 +101,35 @@ TEST_P(GemmI8, SlicesOfALongSum) {
   for (const int64_t k : {1023, 1024, 1025, 2049}) check({.m = 14, .n = 45, .k = k});
 }
 
-TEST_P(GemmI8, BytesOfSums) {
+TEST_P(GemmI8, ScatteredRows) {
   const KernelTable& kernels = *GetParam();
-  for (const int64_t n : {0, 1, 3, 8, 17, 40})
-    for (const bool is_signed : {false, true})
-      for (const int64_t step : {0, 1})
-        for (const int32_t add : {0, -5, INT32_MAX}) {
-          std::vector<int32_t> x(static_cast<size_t>(n));
-          std::vector<float> scales(static_cast<size_t>(std::max<int64_t>(1, n)));
-          for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<int32_t>(i * 37) - 600;
-          for (size_t i = 0; i < scales.size(); ++i) scales[i] = i % 3 == 0 ? 0.5f : i % 3 == 1 ? NAN : 1e30f;
-          const int32_t zero = is_signed ? -7 : 13, least = is_signed ? -128 : 0, most = is_signed ? 127 : 255;
-          const Guarded<int32_t> from(x);
-          Guarded<uint8_t> y(x.size());
-          kernels.requantize(from.data(), add, scales.data(), step, zero, is_signed, y.data(), n);
-          for (size_t i = 0; i < x.size(); ++i) {
-            const auto sum = static_cast<int32_t>(static_cast<uint32_t>(x[i]) + static_cast<uint32_t>(add));
-            const float v = std::nearbyint(static_cast<float>(sum) * scales[step ? i : 0]) + static_cast<float>(zero);
-            const int32_t want = v >= static_cast<float>(most)   ? most
-                                 : v > static_cast<float>(least) ? static_cast<int32_t>(v)
-                                                                 : least;
-            ASSERT_EQ(value(y[i], is_signed), want) << i << " of " << n;
+  for (const int64_t m : {1, 6, 20})
+    for (const int64_t n : {1, 15, 40, 133})
+      for (const int64_t k : {2, 6, 2050}) {
+        const int64_t pairs = k / 2, row = 2 * (n + kernels.gemm_i8_panel());
+        const std::vector<uint8_t> a = make_bytes(m * k, Bytes::kRandom, true, 3);
+        const Guarded<uint8_t> b(make_bytes(pairs * row, Bytes::kRandom, true, 4));
+        std::vector<int64_t> places;
+        for (int64_t i = 0; i < pairs; ++i) places.push_back((pairs - 1 - i) * row);
+        std::vector<int16_t> wide(a.size());
+        std::vector<int32_t> sums(static_cast<size_t>(m)), zeros(static_cast<size_t>(n), -3);
+        for (int64_t i = 0; i < m; ++i)
+          kernels.gemm_i8_pack_row(a.data() + i * k, true, 5, k, wide.data() + i * k, &sums[static_cast<size_t>(i)]);
+        Guarded<int32_t> c(static_cast<size_t>(m * n));
+        ByteGemmArgs args;
+        args.a = wide.data(), args.lda = k, args.a_sums = sums.data(), args.b_zero = zeros.data();
+        args.b = reinterpret_cast<const int8_t*>(b.data()), args.pairs = places.data();
+        args.c = c.data(), args.ldc = n, args.m = m, args.k = k;
+        kernels.gemm_i8(args, 0, n);
+        for (int64_t i = 0; i < m; ++i)
+          for (int64_t j = 0; j < n; ++j) {
+            int32_t want = 0;
+            for (int64_t t = 0; t < k; ++t)
+              want += (value(a[static_cast<size_t>(i * k + t)], true) - 5) *
+                      (value(b[static_cast<size_t>(places[static_cast<size_t>(t / 2)] + 2 * j + t % 2)], true) + 3);
+            ASSERT_EQ(c[static_cast<size_t>(i * n + j)], want) << m << 'x' << k << 'x' << n << " at " << i << ", " << j;
           }
-        }
+      }
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, GemmI8, testing::ValuesIn(tables_under_test()), TableName());

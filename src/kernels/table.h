@@ -63,6 +63,9 @@ struct ByteGemmArgs {
   int64_t lda = 0;
   const int32_t* a_sums = nullptr;  // [m], of the rows; read where there is b_zero
   const int8_t* b = nullptr;        // the whole form of B[k, n]
+  // Not null: B is scattered. Rows 2 i and 2 i + 1 of it begin at b + pairs[i], their bytes in turns column by column, and may be
+  // read for one panel behind the last column.
+  const int64_t* pairs = nullptr;
   const int32_t* b_zero = nullptr;  // of columns [n0, n1); null: zeros
   int32_t* c = nullptr;             // [m, n1 - n0], row stride ldc
   int64_t ldc = 0;

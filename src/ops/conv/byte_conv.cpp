@@ -9,11 +9,11 @@
 namespace ocior::ops::conv {
 namespace {
 
-constexpr int64_t kStripBytes = 1 << 17;  // of a gathered strip
-constexpr int64_t kMostPixels = 128;      // of a strip
-constexpr int64_t kMostExactTaps = 256;   // products of 255 * 255 whose sum is exact in float
-constexpr int64_t kSlack = 16;            // bytes that a copied piece may write behind its row
-constexpr int64_t kStripOfDepthwise = 1024;
+constexpr int64_t kStripBytes = 1 << 17;     // of a gathered strip
+constexpr int64_t kMostPixels = 128;         // of a strip
+constexpr int64_t kMostExactTaps = 256;      // products of 255 * 255 whose sum is exact in float
+constexpr int64_t kSlack = 16;               // bytes that a copied piece may write behind its row
+constexpr int64_t kStripOfDepthwise = 1024;  // elements
 
 // One of bytes at `i`, or the only one.
 int32_t byte_at(const quant::Operand& t, int64_t i) {
@@ -22,45 +22,66 @@ int32_t byte_at(const quant::Operand& t, int64_t i) {
 
 // ---- weights ----
 
+// The order of k: channel by channel, the taps of each; where both are several, pairs of channels (the last one with zeros when
+// their number is odd), the taps of each, and both channels of the pair.
+struct Order {
+  int64_t channels, taps;
+
+  bool paired() const { return channels > 1 && taps > 1; }
+  int64_t k() const { return (paired() ? channels + channels % 2 : channels) * taps; }
+  int64_t place(int64_t channel, int64_t tap) const {
+    return paired() ? (channel / 2 * taps + tap) * 2 + channel % 2 : channel * taps + tap;
+  }
+};
+
 int64_t row_of_weights(int64_t k) { return (k + 1) / 2 * 2 + 32; }  // rows of one place in all do not meet in L1
 
 // Rows of widened weights, and behind them the sums of each.
 class ByteWeights final : public Prepared {
  public:
-  const KernelTable* kernels = nullptr;
   quant::Operand w, zero;  // zero.data: null where it is omitted
-  int64_t rows = 0, k = 0;
+  int64_t rows = 0;
+  Order order{};
   const void* packed = nullptr;
 
-  static size_t bytes(int64_t rows, int64_t k) {
-    return nn::align64(static_cast<size_t>(rows * row_of_weights(k)) * sizeof(int16_t)) +
-           static_cast<size_t>(rows) * sizeof(int32_t);
+  static size_t sums_at(int64_t rows, int64_t k) {
+    return nn::align64(static_cast<size_t>(rows * row_of_weights(k)) * sizeof(int16_t));
   }
+  static size_t bytes(int64_t rows, int64_t k) { return sums_at(rows, k) + static_cast<size_t>(rows) * sizeof(int32_t); }
   static const int16_t* values(const void* packed) { return static_cast<const int16_t*>(packed); }
   static const int32_t* sums(const void* packed, int64_t rows, int64_t k) {
-    return reinterpret_cast<const int32_t*>(static_cast<const std::byte*>(packed) +
-                                            nn::align64(static_cast<size_t>(rows * row_of_weights(k)) * sizeof(int16_t)));
+    return reinterpret_cast<const int32_t*>(static_cast<const std::byte*>(packed) + sums_at(rows, k));
   }
   // Row `row` of the form at `destination`.
   static void fill(const void* context, void* destination, int64_t row) {
     const auto& f = *static_cast<const ByteWeights*>(context);
-    const int64_t ld = row_of_weights(f.k);
+    const int64_t ld = row_of_weights(f.order.k()), plain = f.order.channels * f.order.taps;
     int16_t* to = static_cast<int16_t*>(destination) + row * ld;
-    int32_t* sum = const_cast<int32_t*>(sums(destination, f.rows, f.k)) + row;
-    f.kernels->gemm_i8_pack_row(static_cast<const uint8_t*>(f.w.data) + row * f.k, f.w.dtype == DType::kInt8,
-                                f.zero.data ? byte_at(f.zero, row) : 0, f.k, to, sum);
-    std::fill(to + (f.k + 1) / 2 * 2, to + ld, int16_t{0});
+    std::fill_n(to, ld, int16_t{0});
+    const auto* from = static_cast<const uint8_t*>(f.w.data) + row * plain;
+    const int32_t zero = f.zero.data ? byte_at(f.zero, row) : 0;
+    uint32_t sum = 0;
+    for (int64_t c = 0; c < f.order.channels; ++c)
+      for (int64_t t = 0; t < f.order.taps; ++t, ++from) {
+        const int32_t v = (f.w.dtype == DType::kInt8 ? static_cast<int8_t>(*from) : *from) - zero;
+        to[f.order.place(c, t)] = static_cast<int16_t>(v);
+        sum += static_cast<uint32_t>(v);
+      }
+    const auto total = static_cast<int32_t>(sum);
+    std::memcpy(static_cast<std::byte*>(destination) + sums_at(f.rows, f.order.k()) + static_cast<size_t>(row) * sizeof total,
+                &total, sizeof total);
   }
 };
 
 // ---- columns ----
 
 struct ColumnCut {
+  Order order;
   int64_t m, k, pixels, strip, strips;
   bool pointwise;
 
   ColumnCut(const KernelTable& kernels, const Geometry& g)
-      : m(g.group_outputs()), k(g.group_channels() * g.taps()), pixels(g.pixels()), pointwise(is_pointwise(g)) {
+      : order{g.group_channels(), g.taps()}, m(g.group_outputs()), k(order.k()), pixels(g.pixels()), pointwise(is_pointwise(g)) {
     const int64_t panel = kernels.gemm_i8_panel();
     strip =
         std::min(std::clamp(kStripBytes / std::max<int64_t>(1, k) / panel * panel, panel, kMostPixels), round_up(pixels, panel));
@@ -98,7 +119,10 @@ void copy_piece(const uint8_t* from, const uint8_t* end, uint8_t* to, int64_t n)
 // slack.
 void gather(const Geometry& g, const uint8_t* x, const uint8_t* x_end, int64_t begin, int64_t end, uint8_t pad, uint8_t* to,
             int64_t ld) {
-  const int64_t taps = g.taps(), channels = g.group_channels(), plane = g.plane();
+  const Order order{g.group_channels(), g.taps()};
+  const int64_t taps = order.taps, channels = order.channels, plane = g.plane();
+  for (int64_t t = 0; t < taps && order.paired() && channels % 2; ++t)
+    std::memset(to + order.place(channels, t) * ld, 0, static_cast<size_t>(end - begin));
   const int64_t step = g.axes[static_cast<size_t>(g.spatial - 1)].stride;
   RowPiece pieces[Pixels::kMost];
   for (int64_t p = begin; p < end; p += Pixels::kMost) {
@@ -108,7 +132,7 @@ void gather(const Geometry& g, const uint8_t* x, const uint8_t* x_end, int64_t b
       const int64_t count = pixels.pieces(walk.shift(), pieces);
       for (int64_t c = 0; c < channels; ++c) {
         const uint8_t* from = x + c * plane;
-        uint8_t* row = to + (c * taps + t) * ld + (p - begin);
+        uint8_t* row = to + order.place(c, t) * ld + (p - begin);
         for (int64_t i = 0; i < count; ++i) {
           const RowPiece& piece = pieces[i];
           uint8_t* out = row + piece.to;
@@ -168,6 +192,125 @@ void run_columns(CpuContext& c, const Geometry& g, const Operands& o, const Byte
   });
 }
 
+// ---- in place ----
+
+// Strides of 1: pairs of channels are interleaved inside their padding once, and every tap of a run of pixels is a stretch of
+// that. The pixels of a row are followed by those that the window meets when it leaves the row, whose sums are passed over.
+bool in_place(const Geometry& g) {
+  const Axis& w = g.axes[static_cast<size_t>(g.spatial - 1)];
+  for (int64_t i = 0; i < g.spatial; ++i)
+    if (g.axes[static_cast<size_t>(i)].stride != 1) return false;
+  return Order{g.group_channels(), g.taps()}.paired() && g.spatial <= 2 && has_modest_padding(g) &&
+         2 * (w.kernel - 1) * w.dilation <= w.out;
+}
+
+struct InPlaceCut {
+  Axis h, w;
+  int64_t rows, columns;  // of a padded plane
+  int64_t pairs, taps;    // of channels
+  int64_t m, k;
+  int64_t pixels, strip, strips;  // with those between the rows
+  int64_t plane, group;           // bytes of an interleaved pair, with what may be read and written behind it; of a group
+
+  InPlaceCut(const KernelTable& kernels, const Geometry& g)
+      : h(g.spatial == 2 ? g.axes[0] : Axis{}), w(g.axes[static_cast<size_t>(g.spatial - 1)]) {
+    const auto reach = [](const Axis& a) { return a.out + (a.kernel - 1) * a.dilation; };
+    const Order order{g.group_channels(), g.taps()};
+    rows = reach(h), columns = reach(w), pairs = (order.channels + 1) / 2, taps = order.taps;
+    m = g.group_outputs(), k = order.k();
+    pixels = (h.out - 1) * columns + w.out;
+    const int64_t panel = kernels.gemm_i8_panel();
+    strip = std::min(round_up(kMostPixels, panel), round_up(pixels, panel)), strips = nn::chunks_of(pixels, strip);
+    plane = round_up(rows * columns * 2 + 2 * panel, 64), group = pairs * plane;
+  }
+
+  struct Shared {
+    uint8_t* x;  // of one image
+    int64_t* places;
+  };
+  Shared carve_shared(nn::Carver& carver, const Geometry& g) const {
+    Shared s;
+    s.x = carver.take<uint8_t>(static_cast<size_t>(g.group * group));
+    s.places = carver.take<int64_t>(static_cast<size_t>(pairs * taps));
+    return s;
+  }
+  struct Worker {
+    int32_t *zeros, *sums;  // [strip]; [kRows, strip]
+  };
+  Worker carve_worker(nn::Carver& carver) const {
+    Worker s;
+    s.zeros = carver.take<int32_t>(static_cast<size_t>(strip));
+    s.sums = carver.take<int32_t>(static_cast<size_t>(std::min(m, quant::kRows) * strip));
+    return s;
+  }
+
+  // One pair of channels at x; `second`: there are two.
+  void interleave(const KernelTable& kernels, const uint8_t* x, bool second, uint8_t flip, uint8_t pad, uint8_t* to) const {
+    for (int64_t row = 0; row < rows; ++row, to += 2 * columns) {
+      const int64_t from = row - h.before;
+      if (from < 0 || from >= h.in) {
+        std::memset(to, pad, static_cast<size_t>(2 * columns));
+        continue;
+      }
+      std::memset(to, pad, static_cast<size_t>(2 * w.before));
+      kernels.gemm_i8_pack_b(x + from * w.in, h.in * w.in, false, flip, w.in, second ? 2 : 1, 0, w.in,
+                             reinterpret_cast<int8_t*>(to + 2 * w.before));
+      std::memset(to + 2 * (w.before + w.in), pad, static_cast<size_t>(2 * (columns - w.before - w.in)));
+    }
+  }
+};
+
+void run_in_place(CpuContext& c, const Geometry& g, const Operands& o, const ByteSums& sink, void* scratch) {
+  const KernelTable& kernels = c.kernels();
+  const InPlaceCut cut(kernels, g);
+  nn::Carver carver(scratch);
+  const InPlaceCut::Shared shared = cut.carve_shared(carver, g);
+  auto* const workers = carver.take(0);
+  nn::Carver counter;
+  cut.carve_worker(counter);
+  int64_t* place = shared.places;
+  for (int64_t pair = 0; pair < cut.pairs; ++pair)
+    for (int64_t t = 0; t < cut.taps; ++t)
+      *place++ = pair * cut.plane + 2 * (t / cut.w.kernel * cut.h.dilation * cut.columns + t % cut.w.kernel * cut.w.dilation);
+  const uint8_t flip = quant::flip_of(o.x_type);
+  const int32_t zero = o.x_zero - quant::centre_of(o.x_type);
+  const auto pad = static_cast<uint8_t>(static_cast<uint8_t>(o.x_zero) ^ flip);
+  const int64_t ld = row_of_weights(cut.k);
+  for (int64_t image = 0; image < g.batch && !(c.stop() && c.stop()->requested()); ++image) {
+    const uint8_t* x = o.x + image * g.channels * g.plane();
+    c.team().parallel_for(g.group * cut.pairs, c.stop(), [&](int64_t task, int) {
+      const int64_t group = task / cut.pairs, channel = 2 * (task % cut.pairs);
+      cut.interleave(kernels, x + (group * g.group_channels() + channel) * g.plane(), channel + 1 < g.group_channels(), flip, pad,
+                     shared.x + task * cut.plane);
+    });
+    c.team().parallel_for(g.group * cut.strips, c.stop(), [&](int64_t task, int worker) {
+      nn::Carver mine(workers + static_cast<size_t>(worker) * counter.used());
+      const InPlaceCut::Worker memory = cut.carve_worker(mine);
+      const int64_t group = task / cut.strips, begin = task % cut.strips * cut.strip, n = std::min(cut.strip, cut.pixels - begin);
+      std::fill_n(memory.zeros, n, zero);
+      for (int64_t first = 0; first < cut.m; first += quant::kRows) {
+        if (c.stop() && c.stop()->requested()) return;
+        const int64_t row = group * cut.m + first;
+        ByteGemmArgs args;
+        args.a = ByteWeights::values(o.weights) + row * ld, args.lda = ld;
+        args.a_sums = ByteWeights::sums(o.weights, g.out_channels, cut.k) + row;
+        args.b = reinterpret_cast<const int8_t*>(shared.x + group * cut.group + 2 * begin), args.pairs = shared.places;
+        args.b_zero = zero ? memory.zeros : nullptr;
+        args.c = memory.sums, args.ldc = n;
+        args.m = std::min(quant::kRows, cut.m - first), args.k = cut.k;
+        kernels.gemm_i8(args, 0, n);
+        for (int64_t i = 0; i < args.m; ++i)
+          for (int64_t p = begin; p < begin + n;) {
+            const int64_t y = p / cut.columns, at = p % cut.columns;
+            const int64_t some = std::min(begin + n - p, cut.w.out - at);
+            if (some > 0) sink.take(image, row + i, y * cut.w.out + at, memory.sums + i * n + (p - begin), some);
+            p = std::min(begin + n, (y + 1) * cut.columns);
+          }
+      }
+    });
+  }
+}
+
 // ---- depthwise ----
 
 bool by_channels(const Geometry& g) { return depthwise_pays(g) && g.taps() <= kMostExactTaps; }
@@ -188,15 +331,6 @@ struct DepthwiseMemory {
   }
 };
 
-template <class T>
-void centred(const T* x, int32_t zero, int64_t n, float* to) {
-  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(static_cast<int32_t>(x[i]) - zero);
-}
-void centred(DType t, const void* x, int64_t from, int32_t zero, int64_t n, float* to) {
-  if (t == DType::kInt8) centred(static_cast<const int8_t*>(x) + from, zero, n, to);
-  else centred(static_cast<const uint8_t*>(x) + from, zero, n, to);
-}
-
 void run_by_channels(CpuContext& c, const Geometry& g, const Operands& o, const TensorView& weights, const TensorView* w_zero,
                      const ByteSums& sink, void* scratch) {
   const DepthwisePlan plan(g);
@@ -212,7 +346,7 @@ void run_by_channels(CpuContext& c, const Geometry& g, const Operands& o, const 
   const int64_t each = g.group_outputs(), pixels = g.pixels(), taps = g.taps();
   c.team().parallel_for(g.batch * g.channels, c.stop(), [&](int64_t i, int worker) {
     const DepthwiseMemory memory = memory_of(worker);
-    centred(o.x_type, o.x, i * g.plane(), o.x_zero, g.plane(), memory.x);
+    c.kernels().bytes_to_f32(o.x + i * g.plane(), o.x_type == DType::kInt8, o.x_zero, memory.x, g.plane());
     copy_plane(c.kernels(), g, plan, memory.x, memory.plane);
     const DepthwiseArgs args{.x = memory.plane,
                              .ldx = plan.cols,
@@ -227,11 +361,12 @@ void run_by_channels(CpuContext& c, const Geometry& g, const Operands& o, const 
                              .dilation_h = h.dilation,
                              .dilation_w = w.dilation};
     for (int64_t m = i % g.channels * each; m < (i % g.channels + 1) * each; ++m) {
-      centred(weights.dtype, weights.data, m * taps, w_zero ? byte_at(quant::Operand(*w_zero), m) : 0, taps, memory.w);
+      c.kernels().bytes_to_f32(weights.as<uint8_t>() + m * taps, weights.dtype == DType::kInt8,
+                               w_zero ? byte_at(quant::Operand(*w_zero), m) : 0, memory.w, taps);
       c.kernels().depthwise_conv_f32(args, 0, h.out);
       for (int64_t p = 0; p < pixels; p += kStripOfDepthwise) {
         const int64_t n = std::min(kStripOfDepthwise, pixels - p);
-        for (int64_t j = 0; j < n; ++j) memory.sums[j] = static_cast<int32_t>(memory.y[p + j]);
+        c.kernels().f32_to_i32(memory.y + p, memory.sums, n);
         sink.take(i / g.channels, m, p, memory.sums, n);
       }
     }
@@ -253,13 +388,13 @@ Result<std::unique_ptr<Prepared>> prepare_bytes(PrepareContext& c, const ByteInp
   if (zero && zero->count() != 1 && zero->count() != rows) return std::unique_ptr<Prepared>();
   if (w->shape()[1] == 1 && window.group > 1) return std::unique_ptr<Prepared>();  // reads w as it is
   auto weights = std::make_unique<ByteWeights>();
-  weights->kernels = &c.kernels();
   weights->w = quant::Operand(*w);
   if (zero) weights->zero = quant::Operand(*zero);
-  weights->rows = rows, weights->k = w->count() / rows;
-  const std::string form =
-      fmt::format("conv bytes {}x{}{}{}", rows, weights->k, w->dtype() == DType::kInt8 ? "" : " u8", zero ? " centred" : "");
-  weights->packed = c.pack(form, ByteWeights::bytes(rows, weights->k), rows, &ByteWeights::fill, weights.get());
+  weights->rows = rows, weights->order = {w->shape()[1], w->count() / rows / w->shape()[1]};
+  const int64_t k = weights->order.k();
+  const std::string form = fmt::format("conv bytes {}x{} taps {}{}{}", rows, k, weights->order.taps,
+                                       w->dtype() == DType::kInt8 ? "" : " u8", zero ? " centred" : "");
+  weights->packed = c.pack(form, ByteWeights::bytes(rows, k), rows, &ByteWeights::fill, weights.get());
   if (!weights->packed) return std::unique_ptr<Prepared>();
   c.release(inputs.w);
   return std::unique_ptr<Prepared>(std::move(weights));
@@ -273,9 +408,17 @@ size_t byte_scratch(const BindContext& c, const Geometry& g) {
     DepthwiseMemory::carve(carver, g, DepthwisePlan(g));
     return carver.used() * workers;
   }
-  const ColumnCut cut(c.kernels(), g);
-  ColumnMemory::carve(carver, c.kernels(), cut);
-  return carver.used() * workers + (c.prepared() ? 0 : nn::align64(ByteWeights::bytes(g.out_channels, cut.k)));
+  const Order order{g.group_channels(), g.taps()};
+  const size_t weights = c.prepared() ? 0 : nn::align64(ByteWeights::bytes(g.out_channels, order.k()));
+  if (in_place(g)) {
+    const InPlaceCut cut(c.kernels(), g);
+    cut.carve_shared(carver, g);
+    nn::Carver worker;
+    cut.carve_worker(worker);
+    return weights + carver.used() + worker.used() * workers;
+  }
+  ColumnMemory::carve(carver, c.kernels(), ColumnCut(c.kernels(), g));
+  return weights + carver.used() * workers;
 }
 
 Status run_bytes(CpuContext& c, const ByteInputs& inputs, const Geometry& g, const uint8_t* x, const ByteSums& sums,
@@ -303,16 +446,17 @@ Status run_bytes(CpuContext& c, const ByteInputs& inputs, const Geometry& g, con
     o.weights = prepared->packed;
   } else {
     ByteWeights plain;
-    plain.kernels = &c.kernels(), plain.w = quant::Operand(w), plain.rows = g.out_channels,
-    plain.k = g.group_channels() * g.taps();
+    plain.w = quant::Operand(w), plain.rows = g.out_channels, plain.order = {g.group_channels(), g.taps()};
     if (w_zero) plain.zero = quant::Operand(*w_zero);
-    nn::parallel_rows(c, plain.rows, plain.k, [&](int64_t begin, int64_t end, int) {
+    const int64_t k = plain.order.k();
+    nn::parallel_rows(c, plain.rows, k, [&](int64_t begin, int64_t end, int) {
       for (int64_t row = begin; row < end; ++row) ByteWeights::fill(&plain, scratch, row);
     });
     o.weights = scratch;
-    scratch = static_cast<std::byte*>(scratch) + nn::align64(ByteWeights::bytes(plain.rows, plain.k));
+    scratch = static_cast<std::byte*>(scratch) + nn::align64(ByteWeights::bytes(plain.rows, k));
   }
-  run_columns(c, g, o, sums, scratch);
+  if (in_place(g)) run_in_place(c, g, o, sums, scratch);
+  else run_columns(c, g, o, sums, scratch);
   return {};
 }
 
@@ -325,16 +469,22 @@ void transpose_bytes(const uint8_t* in, int64_t rows, int64_t columns, uint8_t* 
   const int64_t whole_rows = rows / kBlock * kBlock, whole_columns = columns / kBlock * kBlock;
   for (int64_t i = 0; i < whole_rows; i += kBlock)
     for (int64_t j = 0; j < whole_columns; j += kBlock) {
-      uint64_t r[kBlock];
-      for (int64_t k = 0; k < kBlock; ++k) std::memcpy(&r[k], in + (i + k) * columns + j, sizeof r[k]);
-      // Swaps what lies across the diagonal: bytes of neighbours, then pairs, then halves.
-      const auto swap = [&r](int64_t a, int64_t b, int shift, uint64_t mask) {
-        const uint64_t t = ((r[a] >> shift) ^ r[b]) & mask;
-        r[b] ^= t, r[a] ^= t << shift;
+      const auto row = [&](int64_t k) {
+        uint64_t bytes;
+        std::memcpy(&bytes, in + (i + k) * columns + j, sizeof bytes);
+        return bytes;
       };
-      for (int64_t k = 0; k < kBlock; k += 2) swap(k, k + 1, 8, 0x00ff00ff00ff00ffu);
-      for (const int64_t k : {0, 1, 4, 5}) swap(k, k + 2, 16, 0x0000ffff0000ffffu);
-      for (int64_t k = 0; k < 4; ++k) swap(k, k + 4, 32, 0x00000000ffffffffu);
+      uint64_t r[kBlock] = {row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7)};
+      // Swaps what lies across the diagonal: bytes of neighbours, then pairs, then halves. Written out, so that all stays in
+      // registers.
+      const auto swap = [](uint64_t& low, uint64_t& high, int shift, uint64_t mask) {
+        const uint64_t t = ((low >> shift) ^ high) & mask;
+        high ^= t, low ^= t << shift;
+      };
+      constexpr uint64_t kBytes = 0x00ff00ff00ff00ffu, kPairs = 0x0000ffff0000ffffu, kHalves = 0x00000000ffffffffu;
+      swap(r[0], r[1], 8, kBytes), swap(r[2], r[3], 8, kBytes), swap(r[4], r[5], 8, kBytes), swap(r[6], r[7], 8, kBytes);
+      swap(r[0], r[2], 16, kPairs), swap(r[1], r[3], 16, kPairs), swap(r[4], r[6], 16, kPairs), swap(r[5], r[7], 16, kPairs);
+      swap(r[0], r[4], 32, kHalves), swap(r[1], r[5], 32, kHalves), swap(r[2], r[6], 32, kHalves), swap(r[3], r[7], 32, kHalves);
       for (int64_t k = 0; k < kBlock; ++k) std::memcpy(out + (j + k) * ld_out + i, &r[k], sizeof r[k]);
     }
   plain(0, whole_rows, whole_columns, columns);

@@ -10,9 +10,8 @@ namespace ocior::ops::conv {
 
 inline bool fits_depthwise(const Geometry& g) { return g.group_channels() == 1 && g.group > 1 && g.spatial <= 2; }
 
-// A padded plane must be of a size that memory can hold; a kernel of huge dilation goes by columns instead.
-inline bool depthwise_pays(const Geometry& g) {
-  if (!fits_depthwise(g)) return false;
+// Whether a padded plane is of a size that memory can hold; a kernel of huge dilation goes by columns instead.
+inline bool has_modest_padding(const Geometry& g) {
   int64_t reach = 1;
   for (int64_t i = 0; i < g.spatial; ++i) {
     const Axis& a = g.axes[static_cast<size_t>(i)];
@@ -22,6 +21,7 @@ inline bool depthwise_pays(const Geometry& g) {
   }
   return true;
 }
+inline bool depthwise_pays(const Geometry& g) { return fits_depthwise(g) && has_modest_padding(g); }
 
 // Depthwise: a padded plane for each worker, with the columns of each remainder by the stride together.
 struct DepthwisePlan {

@@ -300,13 +300,40 @@ struct MicrosoftQLinearConv : QLinearConv {
   static std::vector<Sample> samples() {
     std::vector<Sample> out = QLinearConv::samples();
     for (Sample& s : QLinearConv::samples()) {
-      s.inputs[0].shape = {2, 5, 7, 6};
+      Shape& x = s.inputs[0].shape;
+      std::rotate(x.begin() + 1, x.begin() + 2, x.end());
       s.attributes["channels_last"] = int64_t{1};
       out.push_back(std::move(s));
     }
     return out;
   }
 };
+
+namespace {
+
+// Shapes for every way of computing: one tap, strides, pairs of channels in place, channel by channel; more rows and pixels than
+// a tile, odd channels, padding on one side.
+struct Route {
+  Shape x, w;
+  Attributes attributes;
+};
+std::vector<Route> routes() {
+  using Ints = std::vector<int64_t>;
+  return {{{1, 5, 12, 13}, {7, 5, 1, 1}, {}},
+          {{2, 8, 12, 13}, {100, 8, 1, 1}, {}},
+          {{2, 5, 12, 13}, {9, 5, 3, 3}, {{"pads", Ints{1, 1, 1, 1}}}},
+          {{1, 6, 15, 40}, {98, 3, 2, 3}, {{"pads", Ints{0, 2, 1, 0}}, {"dilations", Ints{2, 1}}, {"group", int64_t{2}}}},
+          {{1, 3, 17, 19}, {8, 3, 3, 3}, {{"strides", Ints{2, 3}}, {"pads", Ints{1, 1, 1, 1}}}},
+          {{1, 4, 6, 3}, {5, 4, 3, 3}, {{"pads", Ints{1, 1, 1, 1}}}},
+          {{2, 3, 90}, {4, 3, 5}, {{"pads", Ints{2, 2}}}},
+          {{1, 4, 3, 5, 4}, {3, 4, 2, 2, 2}, {{"pads", Ints{1, 0, 0, 0, 1, 1}}}},
+          {{2, 6, 14, 15}, {12, 1, 3, 3}, {{"pads", Ints{1, 1, 1, 1}}, {"group", int64_t{6}}}},
+          {{1, 4, 14, 15}, {4, 1, 3, 2}, {{"strides", Ints{2, 2}}, {"pads", Ints{1, 0, 0, 1}}, {"group", int64_t{4}}}},
+          {{1, 2, 40, 40}, {2, 1, 17, 17}, {{"group", int64_t{2}}}},
+          {{1, 1, 20, 21}, {3, 1, 3, 3}, {{"pads", Ints{1, 1, 1, 1}}}}};
+}
+
+}  // namespace
 
 std::vector<Sample> ConvInteger::samples() {
   using Ints = std::vector<int64_t>;
@@ -329,6 +356,16 @@ std::vector<Sample> ConvInteger::samples() {
   out.push_back(line);
   line.inputs[0].shape = {0, 2, 9};
   out.push_back(line);
+  for (const auto& [x, w, attributes] : routes())
+    for (const bool constant : {false, true}) {
+      Sample s{.attributes = attributes};
+      add_inputs(s.inputs, DType::kUint8, x);
+      add_inputs(s.inputs, DType::kInt8, w);
+      s.inputs.back().constant = constant;
+      s.inputs.push_back({.dtype = DType::kUint8, .values = {77}});
+      s.inputs.push_back({.dtype = DType::kInt8, .shape = {w[0]}, .fill = Fill::kSmallInts, .constant = constant});
+      out.push_back(std::move(s));
+    }
   return out;
 }
 
@@ -351,6 +388,20 @@ std::vector<Sample> QLinearConv::samples() {
         s.inputs.push_back({.dtype = DType::kInt32, .shape = {4}, .omitted = !bias});
         out.push_back(std::move(s));
       }
+  for (const auto& [x, w, attributes] : routes()) {
+    Sample s{.attributes = attributes};
+    add_inputs(s.inputs, DType::kUint8, x);
+    s.inputs.push_back({.values = {0.013}});
+    s.inputs.push_back({.dtype = DType::kUint8, .values = {131}});
+    add_inputs(s.inputs, DType::kUint8, w);
+    s.inputs.back().constant = true;
+    s.inputs.push_back({.shape = {w[0]}, .fill = Fill::kPositive});
+    s.inputs.push_back({.dtype = DType::kUint8, .shape = {w[0]}, .fill = Fill::kUniform, .constant = true});
+    s.inputs.push_back({.values = {3.7}});
+    s.inputs.push_back({.dtype = DType::kInt8, .values = {-3}});
+    s.inputs.push_back({.dtype = DType::kInt32, .shape = {w[0]}});
+    out.push_back(std::move(s));
+  }
   return out;
 }
 

@@ -32,24 +32,22 @@ struct Floats {
     const double added = bias.data ? get_double(bias.dtype, bias.data, column) : 0;
     set_double(t, y, (matrix * product.m + row) * product.n + column, static_cast<float>(sum) * scale + added);
   }
-  void store_tile(DType t, void* y, int64_t matrix, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                  const int32_t* sums) const {
-    float scales[quant::kColumns], added[quant::kColumns];
-    const bool single = b_scale.single();
-    const auto scale_of = [&](int64_t j) { return static_cast<float>(a_scale * b_scale.at(product.b_matrix(matrix), j)); };
-    std::fill_n(scales, columns, single ? scale_of(0) : 0);
-    for (int64_t j = 0; j < columns && !single; ++j) scales[j] = scale_of(column + j);
-    for (int64_t j = 0; j < columns; ++j)
-      added[j] = bias.data ? static_cast<float>(get_double(bias.dtype, bias.data, column + j)) : 0;
+  void store_tile(const KernelTable& kernels, DType t, void* y, int64_t matrix, int64_t row, int64_t rows, int64_t column,
+                  int64_t columns, const int32_t* sums) const {
+    float scales[quant::kColumns], added[quant::kColumns], half[quant::kColumns];
+    const int64_t step = b_scale.single() ? 0 : 1;
+    for (int64_t j = 0; j < (step ? columns : 1); ++j)
+      scales[j] = static_cast<float>(a_scale * b_scale.at(product.b_matrix(matrix), column + j));
+    if (bias.dtype == DType::kFloat) std::copy_n(static_cast<const float*>(bias.data) + column, columns, added);
+    else
+      for (int64_t j = 0; j < columns && bias.data; ++j)
+        added[j] = static_cast<float>(get_double(bias.dtype, bias.data, column + j));
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t at = (matrix * product.m + row + r) * product.n + column;
-      const int32_t* from = sums + r * columns;
-      if (t == DType::kFloat) {
-        float* to = static_cast<float*>(y) + at;
-        for (int64_t j = 0; j < columns; ++j) to[j] = static_cast<float>(from[j]) * scales[j] + added[j];
-      } else {
-        for (int64_t j = 0; j < columns; ++j) set_double(t, y, at + j, static_cast<float>(from[j]) * scales[j] + added[j]);
-      }
+      float* to = t == DType::kFloat ? static_cast<float*>(y) + at : half;
+      kernels.scale_i32(sums + r * columns, scales, step, to, columns);
+      if (bias.data) kernels.binary_f32(BinaryFn::kAdd, to, 1, added, 1, to, columns);
+      for (int64_t j = 0; j < columns && to == half; ++j) set_double(t, y, at + j, half[j]);
     }
   }
   Status reference(Tensor& y) const {
@@ -64,7 +62,7 @@ struct Floats {
     multiply_by_tiles(
         c, product,
         [&](int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns, const int32_t* sums) {
-          store_tile(y.dtype, y.data, i, row, rows, column, columns, sums);
+          store_tile(c.kernels(), y.dtype, y.data, i, row, rows, column, columns, sums);
         },
         scratch);
     return {};
@@ -205,10 +203,11 @@ struct DynamicQuantizeMatMul {
     const TensorView& a = c.in(kA);
     nn::Carver carver(c.scratch());
     auto* bytes = carver.take<uint8_t>(static_cast<size_t>(a.count()));
-    const quant::Dynamic q = quant::Dynamic::of(quant::bounds(a.as<float>(), a.count()));
+    quant::Bounds bounds;
+    c.kernels().bounds_f32(a.as<float>(), a.count(), &bounds.lo, &bounds.hi);
+    const quant::Dynamic q = quant::Dynamic::of(bounds);
     nn::parallel_rows(c, a.count(), 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i)
-        bytes[i] = quant::quantized<uint8_t>(a.as<float>()[i] / q.scale, static_cast<float>(q.zero));
+      c.kernels().quantize_f32(a.as<float>() + begin, q.scale, q.zero, false, bytes + begin, end - begin);
     });
     OCIOR_ASSIGN(Floats f, split(c, c.out(0).shape, a.shape, bytes, q));
     return f.run(c, carver.take(0));

@@ -1,4 +1,3 @@
-// A worker centres the rows of its tile and packs the columns where no packed form is there; the kernel multiplies.
 #include "ops/quant/integer_product.h"
 
 #include "ops/shapes.h"
@@ -52,7 +51,7 @@ Result<Product> Product::make(const Operand& a, const Operand& b, const Operand*
   if (rank_a > 1) p.m = a.shape[rank_a - 2], p.a_batch = a.shape.first(rank_a - 2);
   if (rank_b > 1) p.n = b.shape.back(), p.b_batch = b.shape.first(rank_b - 2);
   p.batch = y.first(y.size() - (rank_a > 1) - (rank_b > 1));
-  p.matrices = element_count(p.batch);
+  p.matrices = element_count(p.batch), p.a_rows = element_count(p.a_batch) * p.m;
   if (a_zero) {
     OCIOR_ASSIGN(p.a_zero, Lanes::make(*a_zero, a.shape, true, op));
   }
@@ -84,6 +83,17 @@ bool Lanes::zeros(int64_t matrix, int64_t first, int64_t n, int32_t centre, int3
   return any != 0;
 }
 
+namespace {
+
+// Columns of one chunk of packing: well below 1 ms.
+int64_t columns_per_chunk(const KernelTable& kernels, int64_t k) {
+  constexpr int64_t kPackBytes = 1 << 18;
+  const int64_t step = 4 * kernels.gemm_i8_panel();
+  return step * std::max<int64_t>(1, kPackBytes / (step * std::max<int64_t>(1, k)));
+}
+
+}  // namespace
+
 std::unique_ptr<Prepared> PackedBytes::make(PrepareContext& c, int i, bool transposed) {
   const Tensor* b = c.constant(i);
   if (!b || !b->dense() || b->rank() == 0 || (b->dtype() != DType::kInt8 && b->dtype() != DType::kUint8)) return nullptr;
@@ -93,9 +103,7 @@ std::unique_ptr<Prepared> PackedBytes::make(PrepareContext& c, int i, bool trans
   auto out = std::make_unique<PackedBytes>();
   out->kernels_ = &c.kernels(), out->plain_ = b->as<uint8_t>(), out->transposed_ = transposed, out->flip_ = flip_of(b->dtype());
   out->n_ = transposed ? rows : columns, out->k_ = transposed ? columns : rows;
-  constexpr int64_t kPackBytes = 1 << 18;  // of one chunk: well below 1 ms
-  const int64_t step = 4 * c.kernels().gemm_i8_panel();
-  out->columns_ = step * std::max<int64_t>(1, kPackBytes / (step * out->k_));
+  out->columns_ = columns_per_chunk(c.kernels(), out->k_);
   const std::string form =
       fmt::format("gemm_i8 {}x{}{}{}", out->k_, out->n_, transposed ? " transposed" : "", out->flip_ ? " u8" : "");
   out->packed_ = static_cast<const int8_t*>(c.pack(form, c.kernels().gemm_i8_b_bytes(out->n_, out->k_),
@@ -112,54 +120,69 @@ void PackedBytes::fill(const void* context, void* destination, int64_t chunk) {
                              std::min(f.n_, begin + f.columns_), static_cast<int8_t*>(destination));
 }
 
-Tile Tile::carve(nn::Carver& carver, const KernelTable& kernels, bool packed, int64_t m, int64_t n, int64_t k) {
-  constexpr int64_t kRowUnit = 12, kWidened = 1 << 17;  // of rows: a multiple of every kernel's tile; numbers of a's rows
-  constexpr int64_t kWork = 1 << 26;                    // multiply-adds: below 1 ms
-  const int64_t panel = kernels.gemm_i8_panel(), depth = std::max<int64_t>(1, k);
-  Tile t;
-  t.rows = std::min(m, std::clamp(kWidened / depth / kRowUnit * kRowUnit, kRowUnit, kRows));
-  t.columns = std::min((n + panel - 1) / panel * panel, std::clamp(kWork / depth / kRows / panel * panel, panel, kColumns));
-  t.lda = (k + 1) / 2 * 2 + 32;  // rows of one place in all do not meet in L1
-  t.a = carver.take<int16_t>(static_cast<size_t>(t.rows * t.lda));
-  t.a_sums = carver.take<int32_t>(static_cast<size_t>(t.rows));
-  t.b_zero = carver.take<int32_t>(static_cast<size_t>(t.columns));
-  t.sums = carver.take<int32_t>(static_cast<size_t>(t.rows * t.columns));
-  if (!packed) t.b = carver.take<int8_t>(kernels.gemm_i8_b_bytes(t.columns, k));
-  return t;
+Plan::Plan(const KernelTable& kernels, int64_t a_rows, int64_t b_matrices, int64_t m, int64_t n, int64_t k, bool packed,
+           void* scratch) {
+  constexpr int64_t kWork = 1 << 26, kRowUnit = 12;  // multiply-adds of a tile: below 1 ms; a multiple of every kernel's rows
+  const int64_t panel = kernels.gemm_i8_panel(), work = kWork / std::max<int64_t>(1, k);
+  rows = std::min(m, std::clamp(work / kColumns / kRowUnit * kRowUnit, kRowUnit, kRows));
+  columns = std::min((n + panel - 1) / panel * panel, std::clamp(work / kRowUnit / panel * panel, panel, kColumns));
+  lda = (k + 1) / 2 * 2 + 32;  // rows of one place in all do not meet in L1
+  b_bytes = packed ? 0 : nn::align64(kernels.gemm_i8_b_bytes(n, k));
+  nn::Carver carver(scratch);
+  a = carver.take<int16_t>(static_cast<size_t>(a_rows * lda));
+  a_sums = carver.take<int32_t>(static_cast<size_t>(a_rows));
+  b = carver.take<int8_t>(static_cast<size_t>(b_matrices) * b_bytes);
+  shared_bytes = carver.used();
+  workers = carver.take(0);
+  nn::Carver worker;
+  worker.take<int32_t>(static_cast<size_t>(columns)), worker.take<int32_t>(static_cast<size_t>(rows * columns));
+  worker_bytes = worker.used();
 }
 
-void multiply_tile(const KernelTable& kernels, const Product& p, const PackedBytes* packed, int64_t i, int64_t row, int64_t rows,
-                   int64_t column, int64_t columns, const Tile& t) {
-  const int64_t a_matrix = p.a_matrix(i), b_matrix = p.b_matrix(i);
-  const auto* a = static_cast<const uint8_t*>(p.a.data) + (a_matrix * p.m + row) * p.k;
-  for (int64_t r = 0; r < rows; ++r)
-    kernels.gemm_i8_pack_row(a + r * p.k, p.a.dtype == DType::kInt8, static_cast<int32_t>(p.a_zero.or_zero(a_matrix, row + r)),
-                             p.k, t.a + r * t.lda, t.a_sums + r);
-  if (!packed) {
-    const auto* b = static_cast<const uint8_t*>(p.b.data) + b_matrix * p.k * p.n + column * (p.b_transposed ? p.k : 1);
-    kernels.gemm_i8_pack_b(b, p.b_transposed ? p.k : p.n, p.b_transposed, flip_of(p.b.dtype), columns, p.k, 0, columns, t.b);
-  }
-  const bool zeros = p.b_zero.zeros(b_matrix, column, columns, centre_of(p.b.dtype), t.b_zero);
+void pack_operands(CpuContext& c, const Product& p, const Plan& plan) {
+  const KernelTable& kernels = c.kernels();
+  nn::parallel_rows(c, p.a_rows, p.k, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row)
+      kernels.gemm_i8_pack_row(static_cast<const uint8_t*>(p.a.data) + row * p.k, p.a.dtype == DType::kInt8,
+                               static_cast<int32_t>(p.a_zero.or_zero(row / p.m, row % p.m)), p.k, plan.a + row * plan.lda,
+                               plan.a_sums + row);
+  });
+  if (plan.b_bytes == 0) return;
+  const int64_t step = columns_per_chunk(kernels, p.k), each = nn::chunks_of(p.n, step);
+  c.team().parallel_for(element_count(p.b_batch) * each, c.stop(), [&](int64_t task, int) {
+    const int64_t matrix = task / each, begin = task % each * step;
+    kernels.gemm_i8_pack_b(static_cast<const uint8_t*>(p.b.data) + matrix * p.k * p.n, p.b_transposed ? p.k : p.n, p.b_transposed,
+                           flip_of(p.b.dtype), p.n, p.k, begin, std::min(p.n, begin + step),
+                           plan.b + static_cast<size_t>(matrix) * plan.b_bytes);
+  });
+}
+
+const int32_t* multiply_tile(const KernelTable& kernels, const Product& p, const Plan& plan, const PackedBytes* packed,
+                             int worker, int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  nn::Carver carver(plan.workers + static_cast<size_t>(worker) * plan.worker_bytes);
+  auto* zeros = carver.take<int32_t>(static_cast<size_t>(plan.columns));
+  auto* sums = carver.take<int32_t>(static_cast<size_t>(plan.rows * plan.columns));
+  const int64_t b_matrix = p.b_matrix(i), from = p.a_matrix(i) * p.m + row;
   ByteGemmArgs args;
-  args.a = t.a, args.lda = t.lda, args.a_sums = t.a_sums;
-  args.b = packed ? packed->data() : t.b;
-  args.b_zero = zeros ? t.b_zero : nullptr;
-  args.c = t.sums, args.ldc = columns;
+  args.a = plan.a + from * plan.lda, args.lda = plan.lda, args.a_sums = plan.a_sums + from;
+  args.b = packed ? packed->data() : plan.b + static_cast<size_t>(b_matrix) * plan.b_bytes;
+  args.b_zero = p.b_zero.zeros(b_matrix, column, columns, centre_of(p.b.dtype), zeros) ? zeros : nullptr;
+  args.c = sums, args.ldc = columns;
   args.m = rows, args.k = p.k;
-  const int64_t first = packed ? column : 0;
-  kernels.gemm_i8(args, first, first + columns);
+  kernels.gemm_i8(args, column, column + columns);
+  return sums;
 }
 
 size_t tile_scratch(const BindContext& c, int64_t m, int64_t n, int64_t k) {
-  nn::Carver carver;
-  Tile::carve(carver, c.kernels(), c.prepared() != nullptr, m, n, k);
-  return carver.used() * static_cast<size_t>(std::max(1, c.workers()));
+  return Plan(c.kernels(), m, 1, m, n, k, c.prepared() != nullptr, nullptr).total(c.workers());
 }
 
 size_t tile_scratch(const BindContext& c, int a, int b) {
   if (c.out(0).count() == 0) return 0;
   const std::span<const int64_t> x = c.in(a).shape, z = c.in(b).shape;
-  return tile_scratch(c, element_count(x.first(x.size() - 1)), z.size() > 1 ? z.back() : 1, x.back());
+  const int64_t rows = element_count(x.first(x.size() - 1)), n = z.size() > 1 ? z.back() : 1;
+  const int64_t matrices = z.size() > 2 ? element_count(z.first(z.size() - 2)) : 1;
+  return Plan(c.kernels(), rows, matrices, rows, n, x.back(), c.prepared() != nullptr, nullptr).total(c.workers());
 }
 
 Status infer_product(ShapeContext& c, int ia, int ib, DType dtype, std::string_view op) {

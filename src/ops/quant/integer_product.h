@@ -51,6 +51,7 @@ struct Product {
   Lanes a_zero, b_zero;
   std::span<const int64_t> a_batch, b_batch, batch;
   int64_t matrices = 1, m = 1, n = 1, k = 0;
+  int64_t a_rows = 0;  // of all of a's matrices
 
   static Result<Product> make(const Operand& a, const Operand& b, const Operand* a_zero, const Operand* b_zero,
                               std::span<const int64_t> y, std::string_view op);
@@ -107,24 +108,31 @@ constexpr int32_t centre_of(DType b) { return b == DType::kUint8 ? 128 : 0; }
 
 inline constexpr int64_t kRows = 96, kColumns = 256;  // of the largest tile
 
-// How [m, k] * [k, n] is cut, and a worker's memory for one tile.
-struct Tile {
+// How products are cut into tiles, and where their operands lie in a run's scratch: every row of the left ones widened, and the
+// right ones packed unless they are already.
+struct Plan {
   int64_t rows = 0, columns = 0;  // of a tile, but for the last ones
   int64_t lda = 0;
+  size_t b_bytes = 0, shared_bytes = 0, worker_bytes = 0;
   int16_t* a = nullptr;
-  int32_t *a_sums = nullptr, *b_zero = nullptr;
-  int8_t* b = nullptr;      // null where it is packed
-  int32_t* sums = nullptr;  // [rows, columns] of the tile
+  int32_t* a_sums = nullptr;
+  int8_t* b = nullptr;  // null where it is packed
+  std::byte* workers = nullptr;
 
-  static Tile carve(nn::Carver& carver, const KernelTable& kernels, bool packed, int64_t m, int64_t n, int64_t k);
+  // `a_rows` rows of left operands and `b_matrices` right ones. A null `scratch` counts: total() bytes.
+  Plan(const KernelTable& kernels, int64_t a_rows, int64_t b_matrices, int64_t m, int64_t n, int64_t k, bool packed,
+       void* scratch);
+  size_t total(int workers) const { return shared_bytes + worker_bytes * static_cast<size_t>(std::max(1, workers)); }
 };
 
-// The sums of rows [row, row + rows) and columns [column, column + columns) of matrix i into tile.sums. `packed`: null where the
-// right operand is plain.
-void multiply_tile(const KernelTable& kernels, const Product& p, const PackedBytes* packed, int64_t i, int64_t row, int64_t rows,
-                   int64_t column, int64_t columns, const Tile& tile);
+// Fills the plan's a, a_sums and b.
+void pack_operands(CpuContext& c, const Product& p, const Plan& plan);
+// The sums of rows [row, row + rows) and columns [column, column + columns) of matrix i, in the worker's memory. `packed`: null
+// where the right operand is plain.
+const int32_t* multiply_tile(const KernelTable& kernels, const Product& p, const Plan& plan, const PackedBytes* packed,
+                             int worker, int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns);
 
-// Scratch of multiply_by_tiles(): of operands in inputs a and b, and of [m, k] * [k, n] in all.
+// Scratch of multiply_by_tiles(): of operands in inputs a and b, and of one product [m, k] * [k, n].
 size_t tile_scratch(const BindContext& c, int a, int b);
 size_t tile_scratch(const BindContext& c, int64_t m, int64_t n, int64_t k);
 
@@ -132,18 +140,14 @@ size_t tile_scratch(const BindContext& c, int64_t m, int64_t n, int64_t k);
 // takes each. `scratch`: tile_scratch() bytes.
 template <class F>
 void multiply_by_tiles(CpuContext& c, const Product& p, F&& finish, void* scratch) {
-  const KernelTable& kernels = c.kernels();
   const auto* packed = static_cast<const PackedBytes*>(c.prepared());
-  nn::Carver counter;
-  const Tile plan = Tile::carve(counter, kernels, packed != nullptr, p.m, p.n, p.k);
+  const Plan plan(c.kernels(), p.a_rows, element_count(p.b_batch), p.m, p.n, p.k, packed != nullptr, scratch);
+  pack_operands(c, p, plan);
   const int64_t across = nn::chunks_of(p.n, plan.columns), down = nn::chunks_of(p.m, plan.rows);
   c.team().parallel_for(p.matrices * across * down, c.stop(), [&](int64_t task, int worker) {
-    nn::Carver carver(static_cast<std::byte*>(scratch) + static_cast<size_t>(worker) * counter.used());
-    const Tile tile = Tile::carve(carver, kernels, packed != nullptr, p.m, p.n, p.k);
-    const int64_t i = task / (across * down), row = task % down * tile.rows, column = task / down % across * tile.columns;
-    const int64_t rows = std::min(tile.rows, p.m - row), columns = std::min(tile.columns, p.n - column);
-    multiply_tile(kernels, p, packed, i, row, rows, column, columns, tile);
-    finish(i, row, rows, column, columns, tile.sums);
+    const int64_t i = task / (across * down), row = task % down * plan.rows, column = task / down % across * plan.columns;
+    const int64_t rows = std::min(plan.rows, p.m - row), columns = std::min(plan.columns, p.n - column);
+    finish(i, row, rows, column, columns, multiply_tile(c.kernels(), p, plan, packed, worker, i, row, rows, column, columns));
   });
 }
 // The same in the run's own scratch.
