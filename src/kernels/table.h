@@ -57,6 +57,21 @@ struct GemmGrid {
   int64_t m_chunks = 0, n_chunks = 0;
 };
 
+// C[m, n] = A * (B - b_zero) in 32-bit integers that wrap around, of forms that gemm_i8_pack_row and gemm_i8_pack_b make.
+struct ByteGemmArgs {
+  const int16_t* a = nullptr;  // [m], rows lda elements apart
+  int64_t lda = 0;
+  const int32_t* a_sums = nullptr;  // [m], of the rows; read where there is b_zero
+  const int8_t* b = nullptr;        // the whole form of B[k, n]
+  // Not null: B is scattered. Rows 2 i and 2 i + 1 of it begin at b + pairs[i], their bytes in turns column by column, and may be
+  // read for one panel behind the last column.
+  const int64_t* pairs = nullptr;
+  const int32_t* b_zero = nullptr;  // of columns [n0, n1); null: zeros
+  int32_t* c = nullptr;             // [m, n1 - n0], row stride ldc
+  int64_t ldc = 0;
+  int64_t m = 0, k = 0;
+};
+
 // Attention of one packed or strided set of heads: out = softmax(scale * q kᵀ + bias, masked) v. Strides are in elements; the
 // last axis is dense.
 struct AttentionArgs {

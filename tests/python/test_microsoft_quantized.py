@@ -319,3 +319,35 @@ def test_dynamic_quantize_lstm(t, direction):
         refused("DynamicQuantizeLSTM", [x, w, r, None, None, None, None, None] + tail[:2], "input 10 is omitted", **more)
         refused("DynamicQuantizeLSTM", [x[:0], w, r, None, None, None, None, None] + tail, "no empty axis", **more)
         refused("DynamicQuantizeLSTM", [x, w[:, :6], r, None, None, None, None, None] + tail, "W has shape", **more)
+
+
+CONVOLUTIONS = [
+    ((2, 8, 12, 13), (16, 8, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ((1, 5, 12, 13), (7, 5, 1, 1), {}),
+    ((1, 6, 11, 9), (4, 3, 3, 2), {"group": 2, "strides": [2, 1], "pads": [1, 0, 1, 1]}),
+    ((2, 8, 14, 15), (8, 1, 3, 3), {"group": 8, "pads": [1, 1, 1, 1]}),
+    ((1, 4, 20), (6, 4, 5), {"dilations": [2], "pads": [3, 4]}),
+]
+
+
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("x, w, attributes", CONVOLUTIONS)
+@pytest.mark.parametrize("t, wt", [(np.uint8, np.int8), (np.uint8, np.uint8), (np.int8, np.int8)])
+def test_qlinear_conv(t, wt, x, w, attributes, last):
+    data = quantised(t, *x)
+    if last:
+        data = np.ascontiguousarray(np.moveaxis(data, 1, -1))
+    weight = weights(wt, *w) // 2 if wt == np.int8 else quantised(wt, *w)
+    zero = np.array(0, wt) if wt == np.int8 else np.array(120, wt)
+    inputs = [data, half(0.02), np.array(3, t), np.asarray(weight, wt), scale(w[0]), np.full(w[0], zero), half(0.6), np.array(9, t),
+              random.integers(-2000, 2000, w[0]).astype(np.int32)]
+    for constants in ((), tuple(range(1, 9))):
+        for i, got, want in run_both("QLinearConv", inputs, (True,), dict(attributes, channels_last=last), constants):
+            assert np.max(np.abs(got - want), initial=0) <= 1, f"output {i}"
+            assert np.count_nonzero(got != want) <= got.size // 1000, f"output {i}: {np.count_nonzero(got != want)} of {got.size} differ"
+
+
+def test_qlinear_conv_refuses_a_channel_number_that_does_not_fit():
+    inputs = [quantised(np.uint8, 1, 5, 6, 3), half(1), np.array(3, np.uint8), quantised(np.int8, 2, 5, 1, 1), half(1), np.array(0, np.int8),
+              half(1), np.array(3, np.uint8)]
+    refused("QLinearConv", inputs, "group 1", channels_last=1)

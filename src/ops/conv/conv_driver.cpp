@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/pool.h"
+#include "ops/conv/depthwise.h"
 #include "ops/conv/pixels.h"
 #include "ops/conv/plans.h"
 #include "ops/nn/activation.h"
@@ -29,8 +30,6 @@ Geometry merged(const Geometry& g) {
   out.axes[0].in = out.axes[0].out = g.plane();
   return out;
 }
-
-bool fits_depthwise(const Geometry& g) { return g.group_channels() == 1 && g.group > 1 && g.spatial <= 2; }
 
 // Rows lose columns of the last panel of channels and transpose both sides; columns lose those of the last panel of pixels.
 bool prefers_rows(const KernelTable& kernels, const Geometry& g) {
@@ -93,19 +92,6 @@ class Weights final : public Prepared {
 };
 
 const Weights* weights_of(const Prepared* prepared) { return static_cast<const Weights*>(prepared); }
-
-// A padded plane must be of a size that memory can hold; a kernel of huge dilation goes by columns instead.
-bool depthwise_pays(const Geometry& g) {
-  if (!fits_depthwise(g)) return false;
-  int64_t reach = 1;
-  for (int64_t i = 0; i < g.spatial; ++i) {
-    const Axis& a = g.axes[static_cast<size_t>(i)];
-    const int64_t most = 2 * a.in + 64;
-    const int64_t padded = (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
-    if (padded > most || a.stride > most || __builtin_mul_overflow(reach, padded, &reach)) return false;
-  }
-  return true;
-}
 
 Way way_of(const Prepared* prepared, const Geometry& g) {
   if (prepared) return weights_of(prepared)->way;
@@ -306,21 +292,6 @@ void run_rows(CpuContext& c, const Geometry& g, const Operands& o, const Tail& t
       const int64_t first = at + begin * plan.pixels;
       add_and_activate(kernels, tail, o.residual + first, o.y + first, (end - begin) * plan.pixels);
     });
-  }
-}
-
-// The input of one channel inside its padding, which is zero already.
-void copy_plane(const KernelTable& kernels, const Geometry& g, const DepthwisePlan& plan, const float* x, float* to) {
-  const Axis& w = g.axes[static_cast<size_t>(g.spatial - 1)];
-  const Axis h = g.spatial == 2 ? g.axes[0] : Axis{};
-  const int64_t rows = std::min(h.in, plan.rows - h.before);
-  for (int64_t phase = 0; phase < w.stride; ++phase, to += plan.phase) {
-    const int64_t start = phase - w.before;  // input place of column 0
-    RowPiece piece{.to = 0, .from = start, .n = plan.cols};
-    piece.lo = start >= 0 ? 0 : std::min(plan.cols, chunks_of(-start, w.stride));
-    piece.hi = start >= w.in ? 0 : std::min(plan.cols, chunks_of(w.in - start, w.stride));
-    piece.hi = std::max(piece.lo, piece.hi);
-    if (rows > 0) kernels.gather_rows_f32(x, w.in, w.stride, &piece, 1, to + h.before * plan.cols, plan.cols, rows);
   }
 }
 

@@ -90,19 +90,4 @@ struct RowPlan {
   }
 };
 
-// Depthwise: a padded plane for each worker, with the columns of each remainder by the stride together.
-struct DepthwisePlan {
-  int64_t rows, cols;    // padded; columns of one remainder
-  int64_t phase, plane;  // floats of one remainder; of the whole with slack
-
-  explicit DepthwisePlan(const Geometry& g) {
-    const auto reach = [](const Axis& a) { return (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation + 1; };
-    const Axis& w = g.axes[static_cast<size_t>(g.spatial - 1)];
-    cols = nn::chunks_of(reach(w), w.stride);
-    rows = g.spatial == 2 ? reach(g.axes[0]) : 1;
-    phase = rows * cols;
-    plane = round_up(phase * w.stride + DepthwiseArgs::kSlack, 16);
-  }
-};
-
 }  // namespace ocior::ops::conv

@@ -9,6 +9,7 @@ using quant::Lanes;
 using quant::multiply_by_tiles;
 using quant::multiply_plainly;
 using quant::Operand;
+using quant::PackedBytes;
 using quant::Product;
 
 double product_work(const BindContext& c, double k) { return 2.0 * static_cast<double>(c.out(0).count()) * k; }
@@ -31,20 +32,22 @@ struct Floats {
     const double added = bias.data ? get_double(bias.dtype, bias.data, column) : 0;
     set_double(t, y, (matrix * product.m + row) * product.n + column, static_cast<float>(sum) * scale + added);
   }
-  void store_tile(DType t, void* y, int64_t matrix, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                  const int32_t* sums) const {
-    float scales[quant::kColumns], added[quant::kColumns];
-    for (int64_t j = 0; j < columns; ++j) {
+  void store_tile(const KernelTable& kernels, DType t, void* y, int64_t matrix, int64_t row, int64_t rows, int64_t column,
+                  int64_t columns, const int32_t* sums) const {
+    float scales[quant::kColumns], added[quant::kColumns], half[quant::kColumns];
+    const int64_t step = b_scale.single() ? 0 : 1;
+    for (int64_t j = 0; j < (step ? columns : 1); ++j)
       scales[j] = static_cast<float>(a_scale * b_scale.at(product.b_matrix(matrix), column + j));
-      added[j] = bias.data ? static_cast<float>(get_double(bias.dtype, bias.data, column + j)) : 0;
-    }
+    if (bias.dtype == DType::kFloat) std::copy_n(static_cast<const float*>(bias.data) + column, columns, added);
+    else
+      for (int64_t j = 0; j < columns && bias.data; ++j)
+        added[j] = static_cast<float>(get_double(bias.dtype, bias.data, column + j));
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t at = (matrix * product.m + row + r) * product.n + column;
-      const int32_t* from = sums + r * columns;
-      if (t == DType::kFloat)
-        for (int64_t j = 0; j < columns; ++j) static_cast<float*>(y)[at + j] = static_cast<float>(from[j]) * scales[j] + added[j];
-      else
-        for (int64_t j = 0; j < columns; ++j) set_double(t, y, at + j, static_cast<float>(from[j]) * scales[j] + added[j]);
+      float* to = t == DType::kFloat ? static_cast<float*>(y) + at : half;
+      kernels.scale_i32(sums + r * columns, scales, step, to, columns);
+      if (bias.data) kernels.binary_f32(BinaryFn::kAdd, to, 1, added, 1, to, columns);
+      for (int64_t j = 0; j < columns && to == half; ++j) set_double(t, y, at + j, half[j]);
     }
   }
   Status reference(Tensor& y) const {
@@ -53,12 +56,13 @@ struct Floats {
     });
     return {};
   }
-  Status run(CpuContext& c, void* scratch) const {
+  Status run(CpuContext& c, void* scratch) {
+    product.join_rows();
     const TensorView& y = c.out(0);
     multiply_by_tiles(
         c, product,
         [&](int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns, const int32_t* sums) {
-          store_tile(y.dtype, y.data, i, row, rows, column, columns, sums);
+          store_tile(c.kernels(), y.dtype, y.data, i, row, rows, column, columns, sums);
         },
         scratch);
     return {};
@@ -109,12 +113,13 @@ struct MatMulIntegerToFloat {
     return f.reference(c.out(0));
   }
 
+  Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const { return PackedBytes::make(c, kB); }
   size_t scratch(const BindContext& c) const { return quant::tile_scratch(c, kA, kB); }
   double work(const BindContext& c) const { return product_work(c, static_cast<double>(c.in(kA).shape.back())); }
 
   Status run(CpuContext& c) const {
     if (c.out(0).count() == 0) return {};
-    OCIOR_ASSIGN(const Floats f, split(c, c.out(0).shape));
+    OCIOR_ASSIGN(Floats f, split(c, c.out(0).shape));
     return f.run(c, c.scratch());
   }
 
@@ -187,6 +192,7 @@ struct DynamicQuantizeMatMul {
     return f.reference(c.out(0));
   }
 
+  Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const { return PackedBytes::make(c, kB); }
   size_t scratch(const BindContext& c) const {
     return nn::align64(static_cast<size_t>(c.in(kA).count())) + quant::tile_scratch(c, kA, kB);
   }
@@ -197,12 +203,13 @@ struct DynamicQuantizeMatMul {
     const TensorView& a = c.in(kA);
     nn::Carver carver(c.scratch());
     auto* bytes = carver.take<uint8_t>(static_cast<size_t>(a.count()));
-    const quant::Dynamic q = quant::Dynamic::of(quant::bounds(a.as<float>(), a.count()));
+    quant::Bounds bounds;
+    c.kernels().bounds_f32(a.as<float>(), a.count(), &bounds.lo, &bounds.hi);
+    const quant::Dynamic q = quant::Dynamic::of(bounds);
     nn::parallel_rows(c, a.count(), 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i)
-        bytes[i] = quant::quantized<uint8_t>(a.as<float>()[i] / q.scale, static_cast<float>(q.zero));
+      c.kernels().quantize_f32(a.as<float>() + begin, q.scale, q.zero, false, bytes + begin, end - begin);
     });
-    OCIOR_ASSIGN(const Floats f, split(c, c.out(0).shape, a.shape, bytes, q));
+    OCIOR_ASSIGN(Floats f, split(c, c.out(0).shape, a.shape, bytes, q));
     return f.run(c, carver.take(0));
   }
 
@@ -284,21 +291,19 @@ struct QGemm {
 
   Status reference(RefContext& c) const {
     if (c.out(0).count() == 0) return {};
-    const Tensor &a = c.in(kA), &b = c.in(kB);
-    std::vector<uint8_t> memory(static_cast<size_t>((trans_a ? a.count() : 0) + (trans_b ? b.count() : 0)));
+    const Tensor& a = c.in(kA);
+    std::vector<uint8_t> memory(static_cast<size_t>(trans_a ? a.count() : 0));
     return visit(c, c.out(0).shape(), memory.data(), [&](const Parts& p) {
-      multiply_plainly<uint32_t>(p.product, [&](int64_t, int64_t row, int64_t column, uint32_t sum) {
-        p.store(c.out(0).data(), row, column, static_cast<int32_t>(sum));
-      });
+      multiply_plainly<uint32_t>(
+          p.product, [&](int64_t, int64_t row, int64_t column, uint32_t sum) { p.store(c.out(0).data(), row, column, sum); });
     });
   }
 
+  Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const { return PackedBytes::make(c, kB, trans_b); }
   size_t scratch(const BindContext& c) const {
     if (c.out(0).count() == 0) return 0;
     const auto y = c.out(0).shape;
-    nn::Carver tile;
-    quant::Tile::carve(tile, c.kernels(), y[0], y[1], c.in(kA).shape[trans_a ? 0 : 1]);
-    return transposed_bytes(c.in(kA).count(), c.in(kB).count()) + tile.used() * static_cast<size_t>(std::max(1, c.workers()));
+    return transposed_bytes(c.in(kA).count()) + quant::tile_scratch(c, y[0], y[1], c.in(kA).shape[trans_a ? 0 : 1]);
   }
   double work(const BindContext& c) const { return product_work(c, static_cast<double>(c.in(kA).shape[trans_a ? 0 : 1])); }
 
@@ -310,10 +315,9 @@ struct QGemm {
       multiply_by_tiles(
           c, p.product,
           [&](int64_t, int64_t row, int64_t rows, int64_t column, int64_t columns, const int32_t* sums) {
-            for (int64_t r = 0; r < rows; ++r)
-              for (int64_t j = 0; j < columns; ++j) p.store(y.data, row + r, column + j, sums[r * columns + j]);
+            p.store_tile(c.kernels(), y.data, row, rows, column, columns, sums);
           },
-          memory + transposed_bytes(c.in(kA).count(), c.in(kB).count()));
+          memory + transposed_bytes(c.in(kA).count()));
     });
   }
 
@@ -327,33 +331,55 @@ struct QGemm {
     bool quantises = false;
     qlinear::Affine y;
 
-    void store(void* to, int64_t row, int64_t column, int32_t sum) const {
+    // What C adds to a sum.
+    uint32_t added(int64_t row, int64_t column) const {
+      if (!c.data) return 0;
+      const size_t rank = c.shape.size();
+      const int64_t columns = rank > 0 ? c.shape[rank - 1] : 1, rows = rank > 1 ? c.shape[0] : 1;
+      return static_cast<uint32_t>(
+          static_cast<const int32_t*>(c.data)[(rows > 1 ? row * columns : 0) + (columns > 1 ? column : 0)]);
+    }
+    float scale(int64_t column) const {
+      const float b = factor * static_cast<const float*>(b_scale.data)[element_count(b_scale.shape) > 1 ? column : 0];
+      return quantises ? b / y.scale : b;
+    }
+    void store(void* to, int64_t row, int64_t column, uint32_t sum) const {
       const int64_t at = row * product.n + column;
-      if (c.data) {
-        const size_t rank = c.shape.size();
-        const int64_t columns = rank > 0 ? c.shape[rank - 1] : 1, rows = rank > 1 ? c.shape[0] : 1;
-        const int64_t i = (rows > 1 ? row * columns : 0) + (columns > 1 ? column : 0);
-        sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + static_cast<uint32_t>(static_cast<const int32_t*>(c.data)[i]));
-      }
-      const float b = static_cast<const float*>(b_scale.data)[element_count(b_scale.shape) > 1 ? column : 0];
-      const float scale = quantises ? factor * b / y.scale : factor * b, value = static_cast<float>(sum) * scale;
+      const float value = static_cast<float>(static_cast<int32_t>(sum + added(row, column))) * scale(column);
       if (!quantises) static_cast<float*>(to)[at] = value;
       else static_cast<uint8_t*>(to)[at] = static_cast<uint8_t>(y.byte(value));
     }
+    void store_tile(const KernelTable& kernels, void* to, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                    const int32_t* sums) const {
+      float scales[quant::kColumns];
+      int32_t whole[quant::kColumns];
+      for (int64_t j = 0; j < columns; ++j) scales[j] = scale(column + j);
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t at = (row + r) * product.n + column;
+        const int32_t* from = sums + r * columns;
+        for (int64_t j = 0; j < columns && c.data; ++j)
+          whole[j] = static_cast<int32_t>(static_cast<uint32_t>(from[j]) + added(row + r, column + j));
+        if (c.data) from = whole;
+        if (quantises)
+          kernels.requantize(from, 0, scales, 1, y.zero, y.dtype == DType::kInt8, static_cast<uint8_t*>(to) + at, columns);
+        else
+          for (int64_t j = 0; j < columns; ++j) static_cast<float*>(to)[at + j] = static_cast<float>(from[j]) * scales[j];
+      }
+    }
   };
 
-  // What both matrices are when they are not transposed; their shapes live here, so that this stays where it is.
+  // What a matrix is when it is not transposed; its shape lives here, so that this stays where it is. `memory`: null where the
+  // bytes stay as they are.
   struct Upright {
     int64_t shape[2];
     Operand operand;
 
-    Upright(const Operand& x, bool transposed, uint8_t*& memory) : shape{x.shape[0], x.shape[1]}, operand(x) {
+    Upright(const Operand& x, bool transposed, uint8_t* memory) : shape{x.shape[0], x.shape[1]}, operand(x) {
       if (!transposed) return;
       const auto* from = static_cast<const uint8_t*>(x.data);
-      for (int64_t j = 0; j < shape[1]; ++j)
+      for (int64_t j = 0; j < shape[1] && memory; ++j)
         for (int64_t i = 0; i < shape[0]; ++i) memory[j * shape[0] + i] = from[i * shape[1] + j];
-      operand.data = memory;
-      memory += shape[0] * shape[1];
+      if (memory) operand.data = memory;
       std::swap(shape[0], shape[1]);
     }
     Operand get() const {
@@ -366,21 +392,20 @@ struct QGemm {
   // Calls f with what every sum needs. `memory`: transposed_bytes().
   template <class C, class F>
   Status visit(const C& c, std::span<const int64_t> y, uint8_t* memory, F&& f) const {
-    const Upright a(operand(c, kA), trans_a, memory), b(operand(c, kB), trans_b, memory);
+    const Upright a(operand(c, kA), trans_a, memory), b(operand(c, kB), trans_b, nullptr);
     const Operand a_zero = operand(c, kAZero), b_zero = operand(c, kBZero);
     OCIOR_ASSIGN(const qlinear::Affine a_affine, qlinear::read_affine(c, a.operand.dtype, kAScale, kAZero, info.name));
     Parts out{.b_scale = operand(c, kBScale), .c = operand(c, kC), .factor = alpha * a_affine.scale, .quantises = c.has(kYZero)};
     OCIOR_ASSIGN(out.y,
                  qlinear::read_affine(c, out.quantises ? operand(c, kYZero).dtype : DType::kUint8, kYScale, kYZero, info.name));
     OCIOR_ASSIGN(out.product, Product::make(a.get(), b.get(), &a_zero, &b_zero, y, info.name));
+    out.product.b_transposed = trans_b;
     OCIOR_RETURN_IF_ERROR(Lanes::make(out.b_scale, b.get().shape, false, info.name).status());
     f(out);
     return {};
   }
 
-  size_t transposed_bytes(int64_t a, int64_t b) const {
-    return nn::align64(static_cast<size_t>((trans_a ? a : 0) + (trans_b ? b : 0)));
-  }
+  size_t transposed_bytes(int64_t a) const { return nn::align64(static_cast<size_t>(trans_a ? a : 0)); }
 
   Status check_c(const ShapeContext& c, const Dims& y) const {
     if (!c.has(kC) || !ranked(c, kC)) return {};

@@ -1,5 +1,3 @@
-// The float kernel multiplies: centred operands are at most 255, so that sums of 256 products stay below 2^24, where float is
-// exact in any order; such partial sums are added in 32-bit integers.
 #include "ops/quant/integer_product.h"
 
 #include "ops/shapes.h"
@@ -53,7 +51,7 @@ Result<Product> Product::make(const Operand& a, const Operand& b, const Operand*
   if (rank_a > 1) p.m = a.shape[rank_a - 2], p.a_batch = a.shape.first(rank_a - 2);
   if (rank_b > 1) p.n = b.shape.back(), p.b_batch = b.shape.first(rank_b - 2);
   p.batch = y.first(y.size() - (rank_a > 1) - (rank_b > 1));
-  p.matrices = element_count(p.batch);
+  p.matrices = element_count(p.batch), p.a_rows = element_count(p.a_batch) * p.m;
   if (a_zero) {
     OCIOR_ASSIGN(p.a_zero, Lanes::make(*a_zero, a.shape, true, op));
   }
@@ -62,139 +60,129 @@ Result<Product> Product::make(const Operand& a, const Operand& b, const Operand*
   }
   return p;
 }
+
+void Product::join_rows() {
+  const bool serves_all =
+      element_count(b_batch) == 1 && element_count(a_batch) == matrices && (!a_zero.given() || a_zero.single());
+  if (serves_all) m *= matrices, matrices = 1;
+}
+
+bool Lanes::zeros(int64_t matrix, int64_t first, int64_t n, int32_t centre, int32_t* to) const {
+  if (!given() || lanes_ == 1) {
+    const auto zero = static_cast<int32_t>(or_zero(matrix, 0)) - centre;
+    std::fill_n(to, n, zero);
+    return zero != 0;
+  }
+  const int64_t base = (own_.empty() ? 0 : batch_index(own_, all_, matrix) * lanes_) + first;
+  int32_t any = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint8_t byte = static_cast<const uint8_t*>(values_.data)[base + i];
+    to[i] = (values_.dtype == DType::kInt8 ? static_cast<int32_t>(static_cast<int8_t>(byte)) : byte) - centre;
+    any |= to[i];
+  }
+  return any != 0;
+}
+
 namespace {
 
-constexpr int64_t kFewRows = 4;
-
-constexpr int32_t wrapped(uint32_t bits) { return static_cast<int32_t>(bits); }
-
-size_t a_packed_bytes(const KernelTable& kernels, int64_t m, int64_t n, int64_t k) {
-  size_t most = 0;
-  for (const int64_t rows : {std::min(m, kRows), m % kRows})
-    for (const int64_t columns : {std::min(n, kColumns), n % kColumns})
-      for (const int64_t depth : {std::min(k, kDepth), k % kDepth})
-        most = std::max(most, kernels.gemm_a_bytes(rows, columns, depth, Precision::kHighest));
-  return most;
-}
-size_t b_packed_bytes(const KernelTable& kernels, int64_t n, int64_t k) {
-  size_t most = 0;
-  for (const int64_t columns : {std::min(n, kColumns), n % kColumns})
-    for (const int64_t depth : {std::min(k, kDepth), k % kDepth})
-      most = std::max(most, kernels.gemm_b_bytes(columns, depth, Precision::kHighest));
-  return most;
-}
-
-template <class T>
-void centre_rows(const T* x, int64_t ld, const float* zero, float* y, int64_t rows, int64_t columns) {
-  for (int64_t i = 0; i < rows; ++i) {
-    const auto z = static_cast<int32_t>(zero[i]);
-    for (int64_t j = 0; j < columns; ++j) y[i * columns + j] = static_cast<float>(static_cast<int32_t>(x[i * ld + j]) - z);
-  }
-}
-template <class T>
-void centre_columns(const T* x, int64_t ld, const float* zero, float* y, int64_t rows, int64_t columns) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < columns; ++j) y[i * columns + j] = static_cast<float>(x[i * ld + j]) - zero[j];
-}
-
-// Rows [row, row + rows) of a tile, few of them: turning b into floats would cost more than the products. `x`: a row's block.
-template <class B>
-void add_products(const int16_t* x, const B* b, int64_t ld, int64_t depth, int64_t columns, int32_t* sums) {
-  int32_t part[kColumns] = {};  // no sum of a block wraps
-  int64_t t = 0;
-  for (; t + 4 <= depth; t += 4) {
-    const B *b0 = b + t * ld, *b1 = b0 + ld, *b2 = b1 + ld, *b3 = b2 + ld;
-    const int16_t x0 = x[t], x1 = x[t + 1], x2 = x[t + 2], x3 = x[t + 3];
-    for (int64_t j = 0; j < columns; ++j)
-      part[j] += x0 * static_cast<int16_t>(b0[j]) + x1 * static_cast<int16_t>(b1[j]) + x2 * static_cast<int16_t>(b2[j]) +
-                 x3 * static_cast<int16_t>(b3[j]);
-  }
-  for (; t < depth; ++t)
-    for (int64_t j = 0; j < columns; ++j) part[j] += x[t] * static_cast<int16_t>(b[t * ld + j]);
-  for (int64_t j = 0; j < columns; ++j) sums[j] = wrapped(static_cast<uint32_t>(sums[j]) + static_cast<uint32_t>(part[j]));
-}
-
-// b's zero points are taken off at the end: they count as often as the sum of a's row says.
-template <class A, class B>
-void multiply_rows(const Product& p, const A* a, const B* b, const float* a_zero, const float* b_zero, int64_t rows,
-                   int64_t columns, int32_t* sums) {
-  for (int64_t k = 0; k < p.k; k += kDepth) {
-    const int64_t depth = std::min(kDepth, p.k - k);
-    for (int64_t r = 0; r < rows; ++r) {
-      int16_t x[kDepth];
-      int32_t total = 0;
-      const auto zero = static_cast<int32_t>(a_zero[r]);
-      for (int64_t t = 0; t < depth; ++t) {
-        x[t] = static_cast<int16_t>(a[r * p.k + k + t] - zero);
-        total += x[t];
-      }
-      add_products(x, b + k * p.n, p.n, depth, columns, sums + r * columns);
-      for (int64_t j = 0; j < columns; ++j)
-        sums[r * columns + j] = wrapped(static_cast<uint32_t>(sums[r * columns + j]) -
-                                        static_cast<uint32_t>(total) * static_cast<uint32_t>(static_cast<int32_t>(b_zero[j])));
-    }
-  }
-}
-
-// Calls f with the operand's bytes as int8_t or uint8_t.
-template <class F>
-void visit_bytes(const Operand& o, int64_t at, F&& f) {
-  if (o.dtype == DType::kInt8) f(static_cast<const int8_t*>(o.data) + at);
-  else f(static_cast<const uint8_t*>(o.data) + at);
+// Columns of one chunk of packing: well below 1 ms.
+int64_t columns_per_chunk(const KernelTable& kernels, int64_t k) {
+  constexpr int64_t kPackBytes = 1 << 18;
+  const int64_t step = 4 * kernels.gemm_i8_panel();
+  return step * std::max<int64_t>(1, kPackBytes / (step * std::max<int64_t>(1, k)));
 }
 
 }  // namespace
 
-Tile Tile::carve(nn::Carver& carver, const KernelTable& kernels, int64_t m, int64_t n, int64_t k) {
-  Tile t{};
-  const auto rows = static_cast<size_t>(std::min(m, kRows)), columns = static_cast<size_t>(std::min(n, kColumns));
-  const auto depth = static_cast<size_t>(std::min(k, kDepth));
-  t.a = carver.take<float>(rows * depth);
-  t.b = carver.take<float>(depth * columns);
-  t.c = carver.take<float>(rows * columns);
-  t.sums = carver.take<int32_t>(rows * columns);
-  t.a_packed = carver.take(a_packed_bytes(kernels, m, n, k));
-  t.b_packed = carver.take(b_packed_bytes(kernels, n, k));
-  return t;
+std::unique_ptr<Prepared> PackedBytes::make(PrepareContext& c, int i, bool transposed) {
+  const Tensor* b = c.constant(i);
+  if (!b || !b->dense() || b->rank() == 0 || (b->dtype() != DType::kInt8 && b->dtype() != DType::kUint8)) return nullptr;
+  const Shape& shape = b->shape();
+  const int64_t columns = shape.size() > 1 ? shape.back() : 1, rows = shape.size() > 1 ? shape[shape.size() - 2] : shape[0];
+  if (b->count() != rows * columns || b->count() == 0) return nullptr;
+  auto out = std::make_unique<PackedBytes>();
+  out->kernels_ = &c.kernels(), out->plain_ = b->as<uint8_t>(), out->transposed_ = transposed, out->flip_ = flip_of(b->dtype());
+  out->n_ = transposed ? rows : columns, out->k_ = transposed ? columns : rows;
+  out->columns_ = columns_per_chunk(c.kernels(), out->k_);
+  const std::string form =
+      fmt::format("gemm_i8 {}x{}{}{}", out->k_, out->n_, transposed ? " transposed" : "", out->flip_ ? " u8" : "");
+  out->packed_ = static_cast<const int8_t*>(c.pack(form, c.kernels().gemm_i8_b_bytes(out->n_, out->k_),
+                                                   nn::chunks_of(out->n_, out->columns_), &PackedBytes::fill, out.get()));
+  if (!out->packed_) return nullptr;
+  c.release(i);
+  return out;
 }
 
-void multiply_tile(const KernelTable& kernels, const Product& p, int64_t i, int64_t row, int64_t rows, int64_t column,
-                   int64_t columns, const Tile& t) {
-  const int64_t a_matrix = p.a_matrix(i), b_matrix = p.b_matrix(i);
-  float a_zero[kRows], b_zero[kColumns];
-  for (int64_t r = 0; r < rows; ++r) a_zero[r] = static_cast<float>(p.a_zero.or_zero(a_matrix, row + r));
-  for (int64_t j = 0; j < columns; ++j) b_zero[j] = static_cast<float>(p.b_zero.or_zero(b_matrix, column + j));
-  std::fill(t.sums, t.sums + rows * columns, 0);
-  if (rows <= kFewRows) {
-    visit_bytes(p.a, (a_matrix * p.m + row) * p.k, [&](const auto* a) {
-      visit_bytes(p.b, b_matrix * p.k * p.n + column,
-                  [&](const auto* b) { multiply_rows(p, a, b, a_zero, b_zero, rows, columns, t.sums); });
-    });
-    return;
-  }
-  for (int64_t k = 0; k < p.k; k += kDepth) {
-    const int64_t depth = std::min(kDepth, p.k - k);
-    const int64_t a_at = (a_matrix * p.m + row) * p.k + k, b_at = (b_matrix * p.k + k) * p.n + column;
-    visit_bytes(p.a, a_at, [&](const auto* a) { centre_rows(a, p.k, a_zero, t.a, rows, depth); });
-    visit_bytes(p.b, b_at, [&](const auto* b) { centre_columns(b, p.n, b_zero, t.b, depth, columns); });
-    GemmArgs args{.a = t.a, .lda = depth, .b = t.b_packed, .c = t.c, .ldc = columns, .m = rows, .n = columns, .k = depth};
-    if (kernels.gemm_a_bytes(rows, columns, depth, args.precision)) args.a_packed = t.a_packed;
-    kernels.gemm_pack_b(t.b, columns, false, columns, depth, 0, columns, args.precision, t.b_packed);
-    if (args.a_packed) kernels.gemm_pack_a(args, 0, rows);
-    const GemmGrid grid = kernels.gemm_grid(rows, columns, depth, args.precision);
-    for (int64_t chunk = 0; chunk < grid.m_chunks * grid.n_chunks; ++chunk)
-      kernels.gemm_chunk(args, grid, chunk % grid.m_chunks, chunk / grid.m_chunks);
-    for (int64_t at = 0; at < rows * columns; ++at)
-      t.sums[at] = wrapped(static_cast<uint32_t>(t.sums[at]) + static_cast<uint32_t>(static_cast<int32_t>(t.c[at])));
-  }
+void PackedBytes::fill(const void* context, void* destination, int64_t chunk) {
+  const auto& f = *static_cast<const PackedBytes*>(context);
+  const int64_t begin = chunk * f.columns_;
+  f.kernels_->gemm_i8_pack_b(f.plain_, f.transposed_ ? f.k_ : f.n_, f.transposed_, f.flip_, f.n_, f.k_, begin,
+                             std::min(f.n_, begin + f.columns_), static_cast<int8_t*>(destination));
+}
+
+Plan::Plan(const KernelTable& kernels, int64_t a_rows, int64_t b_matrices, int64_t m, int64_t n, int64_t k, bool packed,
+           void* scratch) {
+  constexpr int64_t kWork = 1 << 26, kRowUnit = 12;  // multiply-adds of a tile: below 1 ms; a multiple of every kernel's rows
+  const int64_t panel = kernels.gemm_i8_panel(), work = kWork / std::max<int64_t>(1, k);
+  rows = std::min(m, std::clamp(work / kColumns / kRowUnit * kRowUnit, kRowUnit, kRows));
+  columns = std::min((n + panel - 1) / panel * panel, std::clamp(work / kRowUnit / panel * panel, panel, kColumns));
+  lda = (k + 1) / 2 * 2 + 32;  // rows of one place in all do not meet in L1
+  b_bytes = packed ? 0 : nn::align64(kernels.gemm_i8_b_bytes(n, k));
+  nn::Carver carver(scratch);
+  a = carver.take<int16_t>(static_cast<size_t>(a_rows * lda));
+  a_sums = carver.take<int32_t>(static_cast<size_t>(a_rows));
+  b = carver.take<int8_t>(static_cast<size_t>(b_matrices) * b_bytes);
+  shared_bytes = carver.used();
+  workers = carver.take(0);
+  nn::Carver worker;
+  worker.take<int32_t>(static_cast<size_t>(columns)), worker.take<int32_t>(static_cast<size_t>(rows * columns));
+  worker_bytes = worker.used();
+}
+
+void pack_operands(CpuContext& c, const Product& p, const Plan& plan) {
+  const KernelTable& kernels = c.kernels();
+  nn::parallel_rows(c, p.a_rows, p.k, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row)
+      kernels.gemm_i8_pack_row(static_cast<const uint8_t*>(p.a.data) + row * p.k, p.a.dtype == DType::kInt8,
+                               static_cast<int32_t>(p.a_zero.or_zero(row / p.m, row % p.m)), p.k, plan.a + row * plan.lda,
+                               plan.a_sums + row);
+  });
+  if (plan.b_bytes == 0) return;
+  const int64_t step = columns_per_chunk(kernels, p.k), each = nn::chunks_of(p.n, step);
+  c.team().parallel_for(element_count(p.b_batch) * each, c.stop(), [&](int64_t task, int) {
+    const int64_t matrix = task / each, begin = task % each * step;
+    kernels.gemm_i8_pack_b(static_cast<const uint8_t*>(p.b.data) + matrix * p.k * p.n, p.b_transposed ? p.k : p.n, p.b_transposed,
+                           flip_of(p.b.dtype), p.n, p.k, begin, std::min(p.n, begin + step),
+                           plan.b + static_cast<size_t>(matrix) * plan.b_bytes);
+  });
+}
+
+const int32_t* multiply_tile(const KernelTable& kernels, const Product& p, const Plan& plan, const PackedBytes* packed,
+                             int worker, int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  nn::Carver carver(plan.workers + static_cast<size_t>(worker) * plan.worker_bytes);
+  auto* zeros = carver.take<int32_t>(static_cast<size_t>(plan.columns));
+  auto* sums = carver.take<int32_t>(static_cast<size_t>(plan.rows * plan.columns));
+  const int64_t b_matrix = p.b_matrix(i), from = p.a_matrix(i) * p.m + row;
+  ByteGemmArgs args;
+  args.a = plan.a + from * plan.lda, args.lda = plan.lda, args.a_sums = plan.a_sums + from;
+  args.b = packed ? packed->data() : plan.b + static_cast<size_t>(b_matrix) * plan.b_bytes;
+  args.b_zero = p.b_zero.zeros(b_matrix, column, columns, centre_of(p.b.dtype), zeros) ? zeros : nullptr;
+  args.c = sums, args.ldc = columns;
+  args.m = rows, args.k = p.k;
+  kernels.gemm_i8(args, column, column + columns);
+  return sums;
+}
+
+size_t tile_scratch(const BindContext& c, int64_t m, int64_t n, int64_t k) {
+  return Plan(c.kernels(), m, 1, m, n, k, c.prepared() != nullptr, nullptr).total(c.workers());
 }
 
 size_t tile_scratch(const BindContext& c, int a, int b) {
   if (c.out(0).count() == 0) return 0;
   const std::span<const int64_t> x = c.in(a).shape, z = c.in(b).shape;
-  nn::Carver carver;
-  Tile::carve(carver, c.kernels(), x.size() > 1 ? x[x.size() - 2] : 1, z.size() > 1 ? z.back() : 1, x.back());
-  return carver.used() * static_cast<size_t>(std::max(1, c.workers()));
+  const int64_t rows = element_count(x.first(x.size() - 1)), n = z.size() > 1 ? z.back() : 1;
+  const int64_t matrices = z.size() > 2 ? element_count(z.first(z.size() - 2)) : 1;
+  return Plan(c.kernels(), rows, matrices, rows, n, x.back(), c.prepared() != nullptr, nullptr).total(c.workers());
 }
 
 Status infer_product(ShapeContext& c, int ia, int ib, DType dtype, std::string_view op) {

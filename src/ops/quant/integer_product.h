@@ -1,5 +1,5 @@
 // Products of 8-bit matrices with exact sums that wrap around in 32 bits: the operands with their zero points, an obvious way for
-// references, and a fast one over tiles for runs. Thread-safe.
+// references, and a fast one over tiles for runs, whose constant right operands are packed once. Thread-safe.
 #pragma once
 
 #include "ops/nn/numeric.h"
@@ -35,6 +35,8 @@ class Lanes {
     return get_double(values_.dtype, values_.data, base + (lanes_ == 1 ? 0 : lane));
   }
   double or_zero(int64_t matrix, int64_t lane) const { return given() ? at(matrix, lane) : 0; }
+  // Of lanes [first, first + n) of matrix `matrix`, bytes: each less `centre`. Returns whether one is not 0.
+  bool zeros(int64_t matrix, int64_t first, int64_t n, int32_t centre, int32_t* to) const;
 
  private:
   Operand values_;
@@ -45,14 +47,18 @@ class Lanes {
 // One multiplication with its operands: batch of [m, k] * [k, n], 1-D operands promoted.
 struct Product {
   Operand a, b;
+  bool b_transposed = false;  // b's bytes are those of [n, k]; its shape is that of [k, n]
   Lanes a_zero, b_zero;
   std::span<const int64_t> a_batch, b_batch, batch;
   int64_t matrices = 1, m = 1, n = 1, k = 0;
+  int64_t a_rows = 0;  // of all of a's matrices
 
   static Result<Product> make(const Operand& a, const Operand& b, const Operand* a_zero, const Operand* b_zero,
                               std::span<const int64_t> y, std::string_view op);
   int64_t a_matrix(int64_t i) const { return batch_index(a_batch, batch, i); }
   int64_t b_matrix(int64_t i) const { return batch_index(b_batch, batch, i); }
+  // One matrix of all rows, where one right matrix and one zero point serve them all.
+  void join_rows();
 };
 
 // Element by element: `finish(matrix, row, column, sum)` takes each sum, of C (uint32_t: wrapping; or double).
@@ -66,7 +72,9 @@ void multiply_plainly(const Product& p, F&& finish) {
         const double a_zero = p.a_zero.or_zero(a_matrix, row), b_zero = p.b_zero.or_zero(b_matrix, column);
         for (int64_t t = 0; t < p.k; ++t) {
           const double x = get_double(p.a.dtype, p.a.data, (a_matrix * p.m + row) * p.k + t) - a_zero;
-          const double z = get_double(p.b.dtype, p.b.data, (b_matrix * p.k + t) * p.n + column) - b_zero;
+          const double z =
+              get_double(p.b.dtype, p.b.data, b_matrix * p.k * p.n + (p.b_transposed ? column * p.k + t : t * p.n + column)) -
+              b_zero;
           if constexpr (std::is_same_v<C, double>) sum += x * z;
           else sum += static_cast<uint32_t>(static_cast<int32_t>(x * z));
         }
@@ -75,38 +83,71 @@ void multiply_plainly(const Product& p, F&& finish) {
   }
 }
 
-inline constexpr int64_t kRows = 128, kColumns = 128, kDepth = 256;  // of a tile
+// A constant right operand in the kernel's form.
+class PackedBytes final : public Prepared {
+ public:
+  // Asks `c` to pack constant input `i`, one matrix of bytes of shape [k, n] (or [k], or [n, k] when transposed), and releases
+  // its plain bytes. Null where it is something else.
+  static std::unique_ptr<Prepared> make(PrepareContext& c, int i, bool transposed = false);
+  const int8_t* data() const { return packed_; }
 
-// A worker's memory.
-struct Tile {
-  float *a, *b, *c;
-  int32_t* sums;  // [rows, columns] of the tile
-  std::byte *a_packed, *b_packed;
+ private:
+  static void fill(const void* context, void* destination, int64_t chunk);
 
-  static Tile carve(nn::Carver& carver, const KernelTable& kernels, int64_t m, int64_t n, int64_t k);
+  const KernelTable* kernels_ = nullptr;
+  const uint8_t* plain_ = nullptr;
+  bool transposed_ = false;
+  uint8_t flip_ = 0;
+  int64_t n_ = 0, k_ = 0, columns_ = 0;  // columns: of one chunk of packing
+  const int8_t* packed_ = nullptr;
 };
 
-// The sums of rows [row, row + rows) and columns [column, column + columns) of matrix i into tile.sums.
-void multiply_tile(const KernelTable& kernels, const Product& p, int64_t i, int64_t row, int64_t rows, int64_t column,
-                   int64_t columns, const Tile& tile);
+// What packing does to the bits of a right operand's bytes, and what it takes off their values thereby.
+constexpr uint8_t flip_of(DType b) { return b == DType::kUint8 ? 0x80 : 0; }
+constexpr int32_t centre_of(DType b) { return b == DType::kUint8 ? 128 : 0; }
 
-// Scratch of multiply_by_tiles() for operands in inputs a and b.
+inline constexpr int64_t kRows = 96, kColumns = 256;  // of the largest tile
+
+// How products are cut into tiles, and where their operands lie in a run's scratch: every row of the left ones widened, and the
+// right ones packed unless they are already.
+struct Plan {
+  int64_t rows = 0, columns = 0;  // of a tile, but for the last ones
+  int64_t lda = 0;
+  size_t b_bytes = 0, shared_bytes = 0, worker_bytes = 0;
+  int16_t* a = nullptr;
+  int32_t* a_sums = nullptr;
+  int8_t* b = nullptr;  // null where it is packed
+  std::byte* workers = nullptr;
+
+  // `a_rows` rows of left operands and `b_matrices` right ones. A null `scratch` counts: total() bytes.
+  Plan(const KernelTable& kernels, int64_t a_rows, int64_t b_matrices, int64_t m, int64_t n, int64_t k, bool packed,
+       void* scratch);
+  size_t total(int workers) const { return shared_bytes + worker_bytes * static_cast<size_t>(std::max(1, workers)); }
+};
+
+// Fills the plan's a, a_sums and b.
+void pack_operands(CpuContext& c, const Product& p, const Plan& plan);
+// The sums of rows [row, row + rows) and columns [column, column + columns) of matrix i, in the worker's memory. `packed`: null
+// where the right operand is plain.
+const int32_t* multiply_tile(const KernelTable& kernels, const Product& p, const Plan& plan, const PackedBytes* packed,
+                             int worker, int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns);
+
+// Scratch of multiply_by_tiles(): of operands in inputs a and b, and of one product [m, k] * [k, n].
 size_t tile_scratch(const BindContext& c, int a, int b);
+size_t tile_scratch(const BindContext& c, int64_t m, int64_t n, int64_t k);
 
-// All tiles over the team: `finish(matrix, row, rows, column, columns, sums)` takes each. `scratch`: tile_scratch() bytes.
+// All tiles over the team, with the run's packed right operand if it has one: `finish(matrix, row, rows, column, columns, sums)`
+// takes each. `scratch`: tile_scratch() bytes.
 template <class F>
 void multiply_by_tiles(CpuContext& c, const Product& p, F&& finish, void* scratch) {
-  const KernelTable& kernels = c.kernels();
-  nn::Carver counter;
-  Tile::carve(counter, kernels, p.m, p.n, p.k);
-  const int64_t across = nn::chunks_of(p.n, kColumns), down = nn::chunks_of(p.m, kRows);
+  const auto* packed = static_cast<const PackedBytes*>(c.prepared());
+  const Plan plan(c.kernels(), p.a_rows, element_count(p.b_batch), p.m, p.n, p.k, packed != nullptr, scratch);
+  pack_operands(c, p, plan);
+  const int64_t across = nn::chunks_of(p.n, plan.columns), down = nn::chunks_of(p.m, plan.rows);
   c.team().parallel_for(p.matrices * across * down, c.stop(), [&](int64_t task, int worker) {
-    nn::Carver carver(static_cast<std::byte*>(scratch) + static_cast<size_t>(worker) * counter.used());
-    const Tile tile = Tile::carve(carver, kernels, p.m, p.n, p.k);
-    const int64_t i = task / (across * down), row = task / across % down * kRows, column = task % across * kColumns;
-    const int64_t rows = std::min(kRows, p.m - row), columns = std::min(kColumns, p.n - column);
-    multiply_tile(kernels, p, i, row, rows, column, columns, tile);
-    finish(i, row, rows, column, columns, tile.sums);
+    const int64_t i = task / (across * down), row = task % down * plan.rows, column = task / down % across * plan.columns;
+    const int64_t rows = std::min(plan.rows, p.m - row), columns = std::min(plan.columns, p.n - column);
+    finish(i, row, rows, column, columns, multiply_tile(c.kernels(), p, plan, packed, worker, i, row, rows, column, columns));
   });
 }
 // The same in the run's own scratch.

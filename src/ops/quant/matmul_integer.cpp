@@ -13,6 +13,7 @@ using quant::Lanes;
 using quant::multiply_by_tiles;
 using quant::multiply_plainly;
 using quant::Operand;
+using quant::PackedBytes;
 using quant::Product;
 using quant::tile_scratch;
 
@@ -70,12 +71,14 @@ struct MatMulInteger {
     return {};
   }
 
+  Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const { return PackedBytes::make(c, 1); }
   size_t scratch(const BindContext& c) const { return tile_scratch(c, 0, 1); }
   double work(const BindContext& c) const { return product_work(c, 0); }
 
   Status run(CpuContext& c) const {
     if (c.out(0).count() == 0) return {};
-    OCIOR_ASSIGN(const Product p, product(c, c.out(0).shape));
+    OCIOR_ASSIGN(Product p, product(c, c.out(0).shape));
+    p.join_rows();
     auto* y = c.out(0).as<int32_t>();
     multiply_by_tiles(c, p, [&](int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns, const int32_t* sums) {
       for (int64_t r = 0; r < rows; ++r)
@@ -93,6 +96,7 @@ struct MatMulInteger {
         out.push_back({.inputs = {{a, s.a}, {b, s.b}, {.omitted = true}, {b, s.b_zero, Fill::kSmallInts}}});
       }
       out.push_back({.inputs = {{DType::kInt8, s.a}, {DType::kInt8, s.b}}, .opset = 10});
+      out.push_back({.inputs = {{DType::kUint8, s.a}, {.dtype = DType::kUint8, .shape = s.b, .constant = true}}});
     }
     // The largest sums there are: beyond 16 bits at two terms, beyond 32 at 40000.
     for (const int64_t k : {2, 256, 257, 40000}) {
@@ -160,26 +164,34 @@ struct QLinearMatMul {
     return {};
   }
 
+  Result<std::unique_ptr<Prepared>> prepare(PrepareContext& c) const {
+    if (!(kBytes & type_bit(c.in(kA).dtype))) return std::unique_ptr<Prepared>();
+    return PackedBytes::make(c, kB);
+  }
   size_t scratch(const BindContext& c) const { return tile_scratch(c, kA, kB); }
   double work(const BindContext& c) const { return product_work(c, kA); }
 
   Status run(CpuContext& c) const {
     const TensorView& y = c.out(0);
     if (y.count() == 0) return {};
-    OCIOR_ASSIGN(const Parts parts, split(c, y.shape));
+    OCIOR_ASSIGN(Parts parts, split(c, y.shape));
     if (!parts.integers()) return run_by_reference(*this, c);
+    if (parts.a_scale.single()) parts.product.join_rows();
     const Product& p = parts.product;
     multiply_by_tiles(c, p, [&](int64_t i, int64_t row, int64_t rows, int64_t column, int64_t columns, const int32_t* sums) {
       float scale[quant::kColumns];
+      const int64_t step = parts.b_scale.single() ? 0 : 1;
       for (int64_t r = 0; r < rows; ++r) {
-        const double a_scale = parts.a_scale_at(i, row + r);
-        for (int64_t j = 0; j < columns && (r == 0 || !parts.a_scale.single()); ++j)
-          scale[j] = parts.scale(a_scale, parts.b_scale_at(i, column + j));
+        if (r == 0 || !parts.a_scale.single()) {
+          const double a_scale = parts.a_scale_at(i, row + r);
+          for (int64_t j = 0; j < (step ? columns : 1); ++j) scale[j] = parts.scale(a_scale, parts.b_scale_at(i, column + j));
+        }
         const int64_t at = (i * p.m + row + r) * p.n + column;
-        if (y.dtype == DType::kInt8) parts.store_row(sums + r * columns, scale, y.as<int8_t>() + at, columns);
-        else if (y.dtype == DType::kUint8) parts.store_row(sums + r * columns, scale, y.as<uint8_t>() + at, columns);
+        if (kBytes & type_bit(y.dtype))
+          c.kernels().requantize(sums + r * columns, 0, scale, step, static_cast<int32_t>(parts.y_zero), y.dtype == DType::kInt8,
+                                 y.as<uint8_t>() + at, columns);
         else
-          for (int64_t j = 0; j < columns; ++j) parts.store(y.dtype, y.data, at + j, sums[r * columns + j], scale[j]);
+          for (int64_t j = 0; j < columns; ++j) parts.store(y.dtype, y.data, at + j, sums[r * columns + j], scale[j * step]);
       }
     });
     return {};
@@ -207,12 +219,6 @@ struct QLinearMatMul {
       if (t == DType::kUint8 || t == DType::kInt8)
         set_double(t, y, at, quant::saturated(std::nearbyint(v) + y_zero, quant::range_of(t)));
       else set_double(t, y, at, v + y_zero);
-    }
-    // The same for a row of integers, rounded as quantize() in scale.h does.
-    template <class Y>
-    void store_row(const int32_t* sums, const float* scale, Y* y, int64_t n) const {
-      const auto zero = static_cast<float>(y_zero);
-      for (int64_t j = 0; j < n; ++j) y[j] = quant::quantized<Y>(static_cast<float>(sums[j]) * scale[j], zero);
     }
   };
 
