@@ -73,8 +73,7 @@ TEST(MemoryBudget, TensorsAreChargedUntilTheyAreFreedAnywhere) {
     EXPECT_EQ(budget->used(), 2048 + 6 * sizeof(std::string));
     const auto refused = Tensor::allocate(DType::kFloat, {1000});
     ASSERT_FALSE(refused.ok());
-    EXPECT_NE(refused.status().message().find("out of memory: 4000 bytes for a float tensor of shape [1000]"),
-              std::string::npos)
+    EXPECT_NE(refused.status().message().find("out of memory: 4000 bytes for a float tensor of shape [1000]"), std::string::npos)
         << refused.status().message();
   }
   std::thread([&kept] { kept.clear(); }).join();

@@ -16,7 +16,10 @@ TEST(ElementCount, RefusesNegativeAndOverflowingShapes) {
   EXPECT_EQ(*checked_element_count(Shape{}), 1);
   EXPECT_EQ(*checked_element_count(Shape{2, 3, 4}), 24);
   EXPECT_EQ(*checked_element_count(Shape{int64_t{1} << 40, 0, int64_t{1} << 40}), 0);
-  EXPECT_EQ(*checked_element_count(Shape{INT64_MAX}), INT64_MAX);
+  constexpr int64_t kMost = int64_t{1} << 58;
+  EXPECT_EQ(*checked_element_count(Shape{kMost}), kMost);
+  EXPECT_FALSE(checked_element_count(Shape{kMost + 1}).ok());
+  EXPECT_FALSE(checked_element_count(Shape{INT64_MAX}).ok());
   const auto negative = checked_element_count(Shape{2, -1});
   ASSERT_FALSE(negative.ok());
   EXPECT_NE(negative.status().message().find("[2, -1]"), std::string::npos);
