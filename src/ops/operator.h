@@ -32,7 +32,7 @@ using graph::ShapeContext;
 using graph::Type;
 
 inline constexpr std::string_view kOcior = "ai.ocior";  // domain of fused and internal operators
-inline constexpr int kNewestOpset = 26;                 // of ai.onnx; later ones are read as this one
+inline constexpr int kNewestOpset = 28;                 // of ai.onnx; later ones are read as this one
 inline constexpr int kUnbounded = INT_MAX;
 
 // What is fixed about an operator, whatever its attributes.

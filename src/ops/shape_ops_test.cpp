@@ -124,6 +124,11 @@ TEST(Infer, SymbolicShapes) {
   EXPECT_EQ(shape_of("Add", {floats({b, n, 4}), floats({4})}), "[batch, seq, 4]");
   EXPECT_EQ(shape_of("Add", {floats({b, 1}), floats({1, n})}), "[batch, seq]");
   EXPECT_EQ(shape_of("And", {bools({b, n}), bools({1, n})}, {}, 1), "[1, seq]");  // without broadcasting both must be equal
+  const Attributes broadcast{{"broadcast", int64_t{1}}};                          // the shape is input 0's
+  EXPECT_EQ(shape_of("Add", {floats({b, n}), floats({n})}, broadcast, 6), "[batch, seq]");
+  EXPECT_EQ(shape_of("Add", {floats({b, n}), floats({s("other")})}, broadcast, 6), "[batch, seq]");
+  EXPECT_EQ(shape_of("Mul", {floats({b, n}), floats({4})}, broadcast, 6), "[batch, 4]");
+  EXPECT_EQ(shape_of("And", {bools({1}), bools({n})}, {{"broadcast", int64_t{1}}, {"axis", int64_t{0}}}, 6), "[1]");
   EXPECT_EQ(shape_of("And", {bools({b}), bools({n})}, {}, 1), "[?equal0]");
 }
 
@@ -182,6 +187,14 @@ TEST(Errors, OfWrongNodes) {
       {shape_of("Slice", {floats({4, 4}), unknown(1), unknown(2)}), "expected as many each"},
       {shape_of("And", {bools({17}), bools({1})}, {}, 1), "'broadcast' is not set"},
       {shape_of("Or", {bools({s("n"), 2}), bools({})}, {}, 6), "'broadcast' is not set"},
+      {shape_of("Add", {floats({1, 3}), floats({2, 3})}, {{"broadcast", int64_t{1}}}, 6), "only input 1 is broadcast"},
+      {shape_of("Less", {floats({3}), floats({s("n"), 3})}, {{"broadcast", int64_t{1}}}, 1), "only input 1 is broadcast"},
+      {shape_of("LinearAttention", {floats({1}), floats({1}), floats({1})}, {}, 26), "exists since opset 27"},
+      {shape_of("CausalConvWithState", {floats({1}), floats({1})}, {}, 26), "exists since opset 27"},
+      {shape_of("SwiGLU", {floats({1}), floats({1})}, {}, 27), "exists since opset 28"},
+      {shape_of("Range", {scalar(0), scalar(3), scalar(1)}, {{"stash_type", int64_t{1}}}, 26), "unknown attribute 'stash_type'"},
+      {shape_of("SpaceToDepth", {floats({1, 1, 2, 2})}, {{"blocksize", int64_t{2}}, {"mode", std::string("CRD")}}, 27),
+       "unknown attribute 'mode'"},
       {shape_of("Relu", {floats({5})}, {{"alpha", 1.0f}}), "unknown attribute 'alpha'"},
   };
   for (size_t i = 0; i < std::size(cases); ++i)

@@ -11,9 +11,7 @@
 namespace ocior::ops {
 
 struct CausalConvWithState {
-  // The operator came with opset 27; models of later opsets are read as those of kNewestOpset.
-  static constexpr OpInfo info{
-      .name = "CausalConvWithState", .since = kNewestOpset, .min_inputs = 2, .max_inputs = 4, .max_outputs = 2};
+  static constexpr OpInfo info{.name = "CausalConvWithState", .since = 27, .min_inputs = 2, .max_inputs = 4, .max_outputs = 2};
 
   bool silu = false;
 

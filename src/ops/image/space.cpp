@@ -129,8 +129,7 @@ struct SpaceToDepth {
   static constexpr OpInfo info{.name = "SpaceToDepth"};
   Blocks blocks;
 
-  // The mode came with opset 28, which is read as the newest.
-  static SpaceToDepth parse(const NodeReader& node) { return {Blocks::parse(node, kNewestOpset)}; }
+  static SpaceToDepth parse(const NodeReader& node) { return {Blocks::parse(node, 28)}; }
 
   Status infer(ShapeContext& c) const {
     OCIOR_RETURN_IF_ERROR(check_image(c, info.name));

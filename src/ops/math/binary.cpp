@@ -58,6 +58,24 @@ Result<Dims> equal_shapes(const BinarySpec& spec, ShapeContext& c, const Dims& a
   return out;
 }
 
+Status widened(const BinarySpec& spec, std::string_view a, std::string_view b) {
+  return error(Code::kInvalidArgument,
+               "{}: input 0 of shape {} would have to be broadcast to input 1's {}; before opset 7 only input 1 is broadcast",
+               spec.name, a, b);
+}
+
+// Input 0's shape, to which input 1 is broadcast; `b` is aligned.
+Result<Dims> shape_of_first(const BinarySpec& spec, ShapeContext& c, const Dims& a, const Dims& b) {
+  OCIOR_ASSIGN(Dims out, broadcast(c, a, b));
+  bool widens = out.size() != a.size();
+  for (size_t i = 0; i < a.size() && !widens; ++i) {
+    widens = a[i].known() && !(out[i] == a[i]) && out[i].known();
+    if (!out[i].known()) out[i] = a[i];
+  }
+  if (widens) return widened(spec, to_string(a), to_string(b));
+  return out;
+}
+
 }  // namespace
 
 Status binary_infer(const BinarySpec& spec, const OldBroadcast& old, ShapeContext& c) {
@@ -69,7 +87,9 @@ Status binary_infer(const BinarySpec& spec, const OldBroadcast& old, ShapeContex
     return {};
   }
   OCIOR_ASSIGN(const Dims b, old.aligned(*c.shape(0), *c.shape(1)));
-  OCIOR_ASSIGN(Dims shape, old.old && !old.broadcast ? equal_shapes(spec, c, *c.shape(0), b) : broadcast(c, *c.shape(0), b));
+  OCIOR_ASSIGN(Dims shape, !old.old         ? broadcast(c, *c.shape(0), b)
+                           : !old.broadcast ? equal_shapes(spec, c, *c.shape(0), b)
+                                            : shape_of_first(spec, c, *c.shape(0), b));
   c.set(0, out, std::move(shape));
   if (spec.dims && carries_data(c.dtype(0))) combine_data(c, [&spec](std::span<const Dim> x) { return spec.dims(x[0], x[1]); });
   return {};
@@ -122,6 +142,7 @@ Status plan_loop(const BinarySpec& spec, const OldBroadcast& old, std::span<cons
   if (old.old && !old.broadcast && !std::ranges::equal(a, b))
     return error(Code::kInvalidArgument, "{}: shapes {} and {} differ and attribute 'broadcast' is not set", spec.name,
                  to_string(a), to_string(b));
+  if (old.old && old.broadcast && !std::ranges::equal(a, y)) return widened(spec, to_string(a), to_string(b));
   return loop.plan(y, {a, aligned});
 }
 

@@ -95,9 +95,9 @@ struct PRelu {
 };
 OCIOR_OPERATOR(PRelu)
 
-// a * sigmoid(alpha * a) * b of two tensors of one shape. It came with opset 28, which is read as the newest known one.
+// a * sigmoid(alpha * a) * b of two tensors of one shape.
 struct SwiGLU {
-  static constexpr OpInfo info{.name = "SwiGLU", .since = kNewestOpset, .min_inputs = 2, .max_inputs = 2, .in_place = 1};
+  static constexpr OpInfo info{.name = "SwiGLU", .since = 28, .min_inputs = 2, .max_inputs = 2, .in_place = 1};
   double alpha = 1;
 
   static SwiGLU parse(const NodeReader& node) { return {node.number("alpha", 1)}; }

@@ -20,9 +20,7 @@ struct LinearExtents {
 }  // namespace
 
 struct LinearAttention {
-  // Since opset 27 of ai.onnx, which is read as the newest one known.
-  static constexpr OpInfo info{
-      .name = "LinearAttention", .since = kNewestOpset, .min_inputs = 3, .max_inputs = 6, .max_outputs = 2};
+  static constexpr OpInfo info{.name = "LinearAttention", .since = 27, .min_inputs = 3, .max_inputs = 6, .max_outputs = 2};
 
   int64_t q_heads = 1, kv_heads = 1;
   float scale = 0;  // 0: 1 / sqrt(dim)
